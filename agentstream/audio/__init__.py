@@ -1,0 +1,1 @@
+"""Pure numpy: G.711, concealment, fades, tones."""

@@ -1,0 +1,1 @@
+"""Config to flows, applets, and calls that run through them."""

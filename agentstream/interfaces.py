@@ -1,0 +1,154 @@
+"""The words between applets and the server: everything a drop-in may rely on.
+
+A drop-in imports this module and :mod:`agentstream.audio`, nothing else of ours. Audio is always a one-dimensional
+numpy array of int16 samples, mono, at ``ICall.rate_hz`` samples a second.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import attrs
+import numpy as np
+import numpy.typing as npt
+from twisted.internet.defer import Deferred
+from zope.interface import Attribute, Interface
+
+Audio = npt.NDArray[np.int16]
+"""Mono samples, shape (n,), dtype int16."""
+
+
+@attrs.frozen
+class Outcome:
+    """One way in which a step can end.
+
+    :ivar name: what ``on.NAME`` of a flow file says.
+    :ivar required: the flow must say what follows; without it, ``next`` does.
+    :ivar doc: one line for ``agentstream applet list``.
+    """
+
+    name: str
+    doc: str = ""
+    required: bool = False
+
+
+@attrs.frozen
+class StreamSpec:
+    """What a step asks for when it opens a stream to a bot.
+
+    :ivar url: ``ws://`` or ``wss://``, with userinfo for Basic auth and a query that becomes custom parameters.
+    :ivar two_way: the bot may speak (voicebot); False only listens (stream).
+    :ivar chunk_ms: milliseconds of audio in one ``media`` message, 20 to 200.
+    :ivar play_out: after a clean close by the bot, what it has queued is still played.
+    :ivar ca_file: certificates to trust for ``wss`` instead of the system's; None trusts the system's.
+    """
+
+    url: str
+    two_way: bool = True
+    chunk_ms: int = 100
+    play_out: bool = True
+    ca_file: Path | None = None
+
+
+@attrs.frozen
+class StreamEnd:
+    """How a stream ended.
+
+    :ivar clean: a close frame came, or we ended it: the outcome is ``done``. False: it broke, ``failed``.
+    :ivar by: ``bot``, ``user`` (the caller hung up), or ``NA`` (the server, or nobody: it broke).
+    :ivar code: the WebSocket close code (RFC 6455 section 7.4); 1006 when no close frame came.
+    :ivar reason: a sentence for the log and the timeline.
+    """
+
+    clean: bool
+    by: str
+    code: int
+    reason: str
+
+
+class IStream(Interface):
+    """One open WebSocket session to a bot."""
+
+    sid: str = Attribute("The stream's id: 32 lower-case characters.")
+
+    def ended() -> Deferred[StreamEnd]:
+        """A new Deferred that fires once when the stream is over and what may be played out has been played.
+
+        Never errbacks. Each caller gets one of its own.
+        """
+
+    def stop(reason: str) -> None:
+        """Send ``stop`` with this reason (``stopped`` or ``callended``) and close. Harmless when it is over."""
+
+
+class ICall(Interface):
+    """One run of a flow, as its applets see it."""
+
+    sid: str = Attribute("The call's id: 32 lower-case characters.")
+    caller: str = Attribute("Who calls: the user part of the From URI.")
+    callee: str = Attribute("Who is called: the user part of the Request-URI.")
+    rate_hz: int = Attribute("Samples a second of everything that is heard and played.")
+    variables: dict[str, str] = Attribute("Free for applets; lives as long as the call.")
+
+    def answer() -> Deferred[None]:
+        """Answer the call (200) unless it is answered already; fires when audio may flow."""
+
+    def play(audio: Audio | Path) -> Deferred[None]:
+        """Queue audio, or a sound file of any common format, behind what is queued already.
+
+        Fires when its last sample has left in an RTP packet; cancelling it silences and drops what has not been played.
+        Errbacks with AgentstreamError where a file cannot be read.
+        """
+
+    def hear(chunk_ms: int, fn: Callable[[Audio, int], None]) -> Callable[[], None]:
+        """Call ``fn(chunk, timestamp_ms)`` for every chunk_ms (20 to 200, a multiple of 20) of what the caller says.
+
+        The chunk is the callee's to keep. ``timestamp_ms`` is the time of its first sample since hearing began. An exception in ``fn`` ends the
+        step as the applet's failure. Returns a function that ends the hearing.
+        """
+
+    def hear_digits(fn: Callable[[str, int], None]) -> Callable[[], None]:
+        """Call ``fn(digit, duration_ms)`` for each DTMF digit; returns a function that ends it."""
+
+    def open_stream(spec: StreamSpec) -> Deferred[IStream]:
+        """Connect a bot. Errbacks with :class:`agentstream.errors.StreamFailed`; cancelling it gives up."""
+
+    def hang_up(reason: str) -> None:
+        """End the call now; the reason goes to the timeline."""
+
+    def event(kind: str, **fields: Any) -> None:
+        """Add to the call's timeline. ``kind`` is a past-tense name such as ``menu_chosen``."""
+
+
+class IRun(Interface):
+    """One step of one call, at work. Per-call state lives here."""
+
+    def start() -> Deferred[str]:
+        """Begin; fires with the name of one of the applet's outcomes."""
+
+    def stop(reason: str) -> None:
+        """End now: ``callended`` (the caller is gone) or ``stopped``. The Deferred of start should fire soon after; the call does
+        not wait for it."""
+
+
+class IApplet(Interface):
+    """One kind of step; a drop-in provides it as a module-level instance that also provides IPlugin."""
+
+    name: str = Attribute("What ``applet = NAME`` of a flow file says.")
+    options: type = Attribute("An attrs class: what a step may set. Each field carries ``metadata={'doc': ...}``.")
+    outcomes: tuple[Outcome, ...] = Attribute("The first is the ordinary one.")
+    needs_answer: bool = Attribute("The call is answered before the run is opened.")
+    after_hangup: bool = Attribute("The step also runs when the caller is gone already.")
+
+    def open(call: ICall, options: Any) -> IRun:
+        """The run of one step of one call."""
+
+
+class IStreamApplet(IApplet):
+    """An applet that opens a stream and only listens."""
+
+
+class IVoicebotApplet(IApplet):
+    """An applet that opens a stream that listens and speaks."""

@@ -1,0 +1,1 @@
+"""RTP ports and the tick: how sound moves."""

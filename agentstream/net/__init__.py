@@ -1,0 +1,1 @@
+"""SIP sockets: the edge around agentstream.sip."""

@@ -1,0 +1,1 @@
+"""RTP, RTCP and telephone-events, pure (RFC 3550, RFC 4733)."""

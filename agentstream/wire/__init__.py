@@ -1,0 +1,1 @@
+"""WebSocket dialects: events to messages and back, pure."""

@@ -1,0 +1,1 @@
+"""WebSocket connections to bots: the edge around agentstream.wire."""
