@@ -1,0 +1,125 @@
+"""Small languages inside strings: port ranges, listeners, networks. Pure: text in, value or ValueError out.
+
+The message of every ValueError says what was expected, so that it can stand behind "found ..., expected".
+"""
+
+from __future__ import annotations
+
+import ipaddress
+import re
+
+import attrs
+
+Network = ipaddress.IPv4Network | ipaddress.IPv6Network
+
+PORT_RANGE_FORM = 'a range of ports such as "20000-24999", from 1024 to 65535, with room for one even port and the next'
+LISTENER_FORM = 'a listener such as "udp:5060:interface=127.0.0.1"'
+NETWORK_FORM = 'an IP address or a network such as "203.0.113.0/24"'
+ADDRESS_FORM = 'an IP address such as "203.0.113.7"'
+
+
+@attrs.frozen
+class PortRange:
+    """The UDP ports that RTP may use: RTP on the even ones, RTCP on the odd one above each."""
+
+    first: int
+    last: int
+
+    @classmethod
+    def parse(cls, text: str) -> PortRange:
+        """``LOW-HIGH``; ValueError with what was expected."""
+        match = re.fullmatch(r"([0-9]{1,5})-([0-9]{1,5})", text)
+        if not match:
+            raise ValueError(PORT_RANGE_FORM)
+        first, last = int(match[1]), int(match[2])
+        made = cls(first, last)
+        if not 1024 <= first <= last <= 65535 or not made.pairs:
+            raise ValueError(PORT_RANGE_FORM)
+        return made
+
+    @property
+    def pairs(self) -> range:
+        """The even ports whose odd neighbour is in the range too."""
+        return range(self.first + self.first % 2, self.last, 2)
+
+    def __str__(self) -> str:
+        return f"{self.first}-{self.last}"
+
+
+@attrs.frozen
+class Listener:
+    """One SIP listener. ``interface`` is an IP address; "" stands for every IPv4 address of the machine."""
+
+    transport: str
+    port: int
+    interface: str
+
+    @classmethod
+    def parse(cls, text: str) -> Listener:
+        """``udp:PORT[:interface=ADDRESS]`` with Twisted's escape of colons; ValueError with what was expected."""
+        transport, port, *rest = (part.replace("\\:", ":") for part in [*re.split(r"(?<!\\):", text), ""][:4])
+        if transport != "udp" or not re.fullmatch(r"[0-9]{1,5}", port) or int(port) > 65535:
+            raise ValueError(LISTENER_FORM)
+        interface = ""
+        for argument in filter(None, rest):
+            key, _, interface = argument.partition("=")
+            if key != "interface" or not is_address(interface):
+                raise ValueError(LISTENER_FORM)
+        return cls(transport, int(port), interface)
+
+    @property
+    def is_everywhere(self) -> bool:
+        """It listens on every address, so that none of them can be told to others."""
+        return not self.interface or ipaddress.ip_address(self.interface).is_unspecified
+
+
+def is_address(text: str) -> bool:
+    """An IPv4 or IPv6 address in its usual spelling."""
+    try:
+        ipaddress.ip_address(text)
+    except ValueError:
+        return False
+    return True
+
+
+def parse_network(text: str) -> Network:
+    """An address or a CIDR network without host bits; ValueError with what was expected."""
+    try:
+        return ipaddress.ip_network(text)
+    except ValueError:
+        pass
+    try:
+        meant = ipaddress.ip_network(text, strict=False)
+    except ValueError:
+        raise ValueError(NETWORK_FORM) from None
+    raise ValueError(f'a network whose host bits are 0, such as "{meant}"')
+
+
+def expect_listener(text: str) -> str:
+    """The ``check`` of a listener."""
+    try:
+        Listener.parse(text)
+    except ValueError as error:
+        return str(error)
+    return ""
+
+
+def expect_address(text: str) -> str:
+    """The ``check`` of an IP address."""
+    return "" if is_address(text) else ADDRESS_FORM
+
+
+def expect_address_or_empty(text: str) -> str:
+    """The ``check`` of an IP address that others can reach, or nothing."""
+    if not text:
+        return ""
+    if not is_address(text) or ipaddress.ip_address(text).is_unspecified:
+        return f'{ADDRESS_FORM} that others can reach, or ""'
+    return ""
+
+
+def expect_name(text: str) -> str:
+    """The ``check`` of a name: something visible, and nothing that would break a line of a log."""
+    if text and text == text.strip() and text.isprintable() and len(text) <= 64:
+        return ""
+    return "a name of 1 to 64 printable characters"

@@ -1,0 +1,259 @@
+"""The configuration as values: one attrs class a section, each field with its documentation, unit and range.
+
+Pure: no files, no sockets. :mod:`agentstream.config.structure` fills these classes from what a TOML file says,
+:mod:`agentstream.flow.loader` reads the files, docs/config.md is generated from the metadata here.
+"""
+# ruff: noqa: RUF009 - setting() makes an attrs field, and defaults are immutable
+
+from __future__ import annotations
+
+import fnmatch
+import ipaddress
+from pathlib import Path
+
+import attrs
+
+from agentstream.config.addresses import (
+    Listener,
+    Network,
+    PortRange,
+    expect_address,
+    expect_address_or_empty,
+    expect_listener,
+    expect_name,
+)
+from agentstream.config.metadata import setting
+
+LOOPBACK = (ipaddress.ip_network("127.0.0.0/8"), ipaddress.ip_network("::1/128"))
+
+
+@attrs.frozen
+class Node:
+    """This process."""
+
+    name: str = setting(
+        default="",
+        doc="The name of this process in records, metrics and logs. Empty: the host name.",
+        example='"node1"',
+        check=lambda text: expect_name(text) if text else "",
+    )
+
+
+@attrs.frozen
+class Account:
+    """Whose calls these are."""
+
+    sid: str = setting(
+        default="agentstream",
+        doc="`account_sid` in what bots receive.",
+        check=expect_name,
+    )
+
+
+@attrs.frozen
+class Sip:
+    """Where phones and carriers reach this node."""
+
+    listen: tuple[str, ...] = setting(
+        example='["udp:5060:interface=127.0.0.1"]',
+        default=("udp:5060:interface=127.0.0.1",),
+        doc="Where SIP is listened for. Without `interface=`, on every IPv4 address of the machine.",
+        least=1,
+        check=expect_listener,
+    )
+    advertise: str = setting(
+        default="",
+        doc="The address in Via, Contact and SDP, as others can reach it. Empty: the interface of the first listener.",
+        example='"203.0.113.7"',
+        check=expect_address_or_empty,
+    )
+
+    @property
+    def listeners(self) -> tuple[Listener, ...]:
+        """``listen``, parsed."""
+        return tuple(Listener.parse(text) for text in self.listen)
+
+
+@attrs.frozen
+class Media:
+    """RTP: sound between this node and the phones."""
+
+    listen: str = setting(
+        default="127.0.0.1",
+        doc="The address that RTP ports are bound on.",
+        check=expect_address,
+    )
+    advertise: str = setting(
+        default="",
+        doc="The address of RTP in SDP. Empty: the address that SIP advertises.",
+        example='"203.0.113.7"',
+        check=expect_address_or_empty,
+    )
+    ports: PortRange = setting(
+        default=PortRange(20000, 24999),
+        doc="The UDP ports of calls: RTP on an even port, RTCP on the next. A pair rests 2 s before it is used again.",
+        example='"20000-24999"',
+    )
+    playout_ms: int = setting(
+        default=60,
+        doc="How long a caller's sound is held back so that late packets still find their place.",
+        unit="ms",
+        range=(20, 200),
+        multiple=10,
+    )
+    max_calls: int = setting(
+        default=200,
+        doc="Calls at once; the next one is answered 503.",
+        range=(1, 10000),
+    )
+    playback_s: int = setting(
+        default=600,
+        doc="How much sound one bot may queue before its connection is read no further.",
+        unit="s",
+        range=(1, 3600),
+    )
+    playback_memory_mb: int = setting(
+        default=1024,
+        doc="How much sound all bots together may queue before their connections are read no further.",
+        unit="MiB",
+        range=(16, 65536),
+    )
+
+
+@attrs.frozen
+class Stream:
+    """Defaults of the WebSocket sessions to bots."""
+
+    chunk_ms: int = setting(
+        default=100,
+        doc="How much of the caller's sound goes into one `media` message, unless a step says otherwise.",
+        unit="ms",
+        range=(20, 200),
+        multiple=20,
+    )
+    ca_file: Path | None = setting(
+        default=None,
+        doc="Certificates (PEM) to trust for `wss` bots instead of the system's, unless a step says otherwise.",
+        example='"ca.pem"',
+        file="certificates",
+    )
+
+
+@attrs.frozen
+class Flows:
+    """Where the flow files are."""
+
+    path: tuple[Path, ...] = setting(
+        default=(Path("flows"),),
+        doc="Folders of flow files: every `*.toml` in and below them is one flow.",
+        least=1,
+        folder=True,
+    )
+
+
+@attrs.frozen
+class Applets:
+    """Where drop-in applets are."""
+
+    path: tuple[Path, ...] = setting(
+        default=(),
+        doc="More folders of drop-in applets, besides the package `applets`.",
+        example='["my_applets"]',
+        folder=True,
+    )
+
+
+@attrs.frozen
+class Trunk:
+    """A SIP peer that may call."""
+
+    name: str = setting(doc="What records and logs call it.", example='"carrier"', check=expect_name)
+    address: tuple[Network, ...] = setting(
+        doc="The addresses and networks, IPv4 or IPv6, that its requests come from. The first trunk that matches wins.",
+        example='["203.0.113.0/24", "2001:db8::/32"]',
+        least=1,
+    )
+    nat: str = setting(
+        default="host",
+        doc="Whose RTP is heard: only the SDP's address (`strict`), any port of the host that the SDP or the signalling"
+        " names (`host`), or anybody after 5 packets in sequence (`any`).",
+        choices=("strict", "host", "any"),
+    )
+
+    def is_from(self, host: str) -> bool:
+        """This address belongs to the trunk; False for what is no IP address."""
+        try:
+            address = ipaddress.ip_address(host)
+        except ValueError:
+            return False
+        if isinstance(address, ipaddress.IPv6Address) and address.ipv4_mapped:
+            address = address.ipv4_mapped
+        return any(address.version == network.version and address in network for network in self.address)
+
+
+@attrs.frozen
+class Route:
+    """Which flow a call gets."""
+
+    to: str = setting(
+        doc="A glob (`*`, `?`, `[...]`) on the user part of the Request-URI; case matters. The first match wins.",
+        example='"1000"',
+        check=expect_name,
+    )
+    flow: str = setting(doc="The name of a flow.", example='"support"', check=expect_name)
+
+    def is_for(self, user: str) -> bool:
+        """This user part is routed here."""
+        return fnmatch.fnmatchcase(user, self.to)
+
+
+LOOPBACK_TRUNK = Trunk(name="loopback", address=LOOPBACK, nat="host")
+
+
+@attrs.frozen
+class Config:
+    """Everything that one node is told."""
+
+    node: Node = setting(factory=Node, doc="This process.")
+    account: Account = setting(factory=Account, doc="Whose calls these are.")
+    sip: Sip = setting(factory=Sip, doc="Where phones and carriers reach this node.")
+    media: Media = setting(factory=Media, doc="RTP: sound between this node and the phones.")
+    stream: Stream = setting(factory=Stream, doc="Defaults of the WebSocket sessions to bots.")
+    flows: Flows = setting(factory=Flows, doc="Where the flow files are.")
+    applets: Applets = setting(factory=Applets, doc="Where drop-in applets are.")
+    trunk: tuple[Trunk, ...] = setting(
+        default=(),
+        doc="SIP peers that may call. With none at all, loopback may call and nobody else.",
+    )
+    route: tuple[Route, ...] = setting(
+        default=(),
+        doc="Which flow a call gets; the first match wins, and a call that matches none is answered 404.",
+    )
+
+    @property
+    def trunks(self) -> tuple[Trunk, ...]:
+        """Who may call: the configured trunks, or loopback where there is none."""
+        return self.trunk or (LOOPBACK_TRUNK,)
+
+    def trunk_of(self, host: str) -> Trunk | None:
+        """The first trunk that this source address belongs to; None may not call."""
+        return next((trunk for trunk in self.trunks if trunk.is_from(host)), None)
+
+    def route_of(self, user: str) -> Route | None:
+        """The first route for this user part of a Request-URI."""
+        return next((route for route in self.route if route.is_for(user)), None)
+
+    @property
+    def sip_address(self) -> str:
+        """The address for Via, Contact and SDP."""
+        return self.sip.advertise or self.sip.listeners[0].interface
+
+    @property
+    def media_address(self) -> str:
+        """The address of RTP in SDP."""
+        return self.media.advertise or self.sip_address
+
+
+# The annotations are text until here; whoever walks the fields needs the types.
+for _class in (Node, Account, Sip, Media, Stream, Flows, Applets, Trunk, Route, Config):
+    attrs.resolve_types(_class)
