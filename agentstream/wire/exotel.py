@@ -1,0 +1,220 @@
+"""The AgentStream dialect: one :class:`ExotelSession` is one stream's messages, both ways.
+
+Pure: what goes out is returned as the bytes of one text frame, what comes in is given as the bytes of one. Its one
+contract: *call the methods in the order of writing*, because sequence_number and chunk are counted in them.
+Counters and numbers go out as strings, keys in snake_case; what comes in is read whatever ids it carries.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import attrs
+import numpy as np
+import numpy.typing as npt
+import orjson
+import pybase64
+
+from agentstream.errors import RemoteProtocolError
+from agentstream.wire.messages import Clear, Ignored, Mark, Media, Message, StreamStart
+
+Pcm = bytes | bytearray | memoryview | npt.NDArray[np.int16]
+"""16-bit little-endian mono samples in one contiguous buffer; only read, and not kept."""
+
+_MAX_EVENT_NAME = 40
+
+NOT_JSON = "The message is not valid JSON."
+NOT_AN_OBJECT = "The message is not a JSON object."
+NO_EVENT = "The message does not name its event."
+NO_PAYLOAD = "The media message carries no payload."
+BAD_BASE64 = "The payload of the media message is not valid base64."
+NO_MARK_NAME = "The mark message carries no name."
+
+ONE_WAY = "The stream is one-way: nothing is taken from the bot."
+OURS_TO_SEND = "The event is one that only the server sends."
+UNKNOWN_EVENT = "The event is unknown."
+
+_FROM_US = frozenset({"connected", "start", "dtmf", "stop"})
+
+
+def _quoted(text: str) -> bytes:
+    """Text as a JSON string; what is no Unicode text (a lone surrogate from a header) becomes a question mark."""
+    return orjson.dumps(text.encode("utf-8", "replace").decode())
+
+
+def _for_format(part: bytes) -> bytes:
+    return part.replace(b"%", b"%%")
+
+
+def _media(body: dict[str, Any]) -> Message:
+    media = body.get("media")
+    payload = media.get("payload") if type(media) is dict else None
+    if type(payload) is not str:
+        raise RemoteProtocolError(NO_PAYLOAD)
+    try:
+        return Media(pybase64.b64decode(payload, validate=True))
+    except ValueError:
+        pass
+    try:
+        # MIME encoders break base64 into lines, and a bot written in an older Python may use one.
+        return Media(pybase64.b64decode("".join(payload.split()), validate=True))
+    except ValueError:
+        raise RemoteProtocolError(BAD_BASE64) from None
+
+
+def _mark(body: dict[str, Any]) -> Message:
+    mark = body.get("mark")
+    name = mark.get("name") if type(mark) is dict else None
+    if type(name) is int:
+        name = str(name)
+    if type(name) is not str:
+        raise RemoteProtocolError(NO_MARK_NAME)
+    return Mark(name)
+
+
+def _clear(body: dict[str, Any]) -> Message:
+    return Clear()
+
+
+_READERS: dict[str, Callable[[dict[str, Any]], Message]] = {"media": _media, "mark": _mark, "clear": _clear}
+
+
+@attrs.define
+class ExotelSession:
+    """One stream's messages.
+
+    :ivar stream_start: who is on the stream, and in which format.
+    :ivar two_way: the bot may speak (voicebot); False only listens (stream), and what it sends is ignored.
+    :ivar sequence_number: the number of the last message sent; ``start`` is 1, and ``connected`` has none.
+    :ivar chunk: the number of the last media message sent.
+    """
+
+    stream_start: StreamStart
+    two_way: bool = True
+    sequence_number: int = attrs.field(default=0, init=False)
+    chunk: int = attrs.field(default=0, init=False)
+    _media_head: bytes = attrs.field(init=False)
+    _head: bytes = attrs.field(init=False)
+
+    def __attrs_post_init__(self) -> None:
+        sid = _quoted(self.stream_start.stream_sid)
+        # Ready to be filled in with sequence_number, chunk and timestamp: the only work left for each message is the
+        # base64 of its samples.
+        self._media_head = b"".join(
+            (
+                b'{"event":"media","sequence_number":"%d","stream_sid":',
+                _for_format(sid),
+                b',"media":{"chunk":"%d","timestamp":"%d","payload":"',
+            )
+        )
+        self._head = b'","stream_sid":' + sid
+
+    def connected(self) -> bytes:
+        """The first message of every stream."""
+        return b'{"event":"connected"}'
+
+    def start(self) -> bytes:
+        """The second message of every stream, right behind ``connected``: bots read these two to know the dialect."""
+        start = self.stream_start
+        parts = [
+            b'{"event":"start","stream_sid":',
+            _quoted(start.stream_sid),
+            b',"sequence_number":"%d","start":{"stream_sid":' % self._next(),
+            _quoted(start.stream_sid),
+            b',"call_sid":',
+            _quoted(start.call_sid),
+            b',"account_sid":',
+            _quoted(start.account_sid),
+            b',"from":',
+            _quoted(start.caller),
+            b',"to":',
+            _quoted(start.callee),
+            b',"media_format":{"encoding":"base64","sample_rate":"%d","bit_rate":"128kbps"}' % start.sample_rate,
+        ]
+        if start.custom_parameters:
+            items = (_quoted(name) + b":" + _quoted(value) for name, value in start.custom_parameters.items())
+            parts += [b',"custom_parameters":{', b",".join(items), b"}"]
+        parts.append(b"}}")
+        return b"".join(parts)
+
+    def media(self, pcm: Pcm, timestamp_ms: int) -> bytes:
+        """One chunk of what the caller says.
+
+        :param pcm: samples, such as a row of an int16 matrix.
+        :param timestamp_ms: the stream's milliseconds at the chunk's first sample.
+        """
+        self.chunk += 1
+        head = self._media_head % (self._next(), self.chunk, timestamp_ms)
+        encoded = pybase64.b64encode(pcm)  # type: ignore[arg-type]  # numpy's stubs name the buffer from 3.12 on
+        return b"".join((head, encoded, b'"}}'))
+
+    def digit(self, digit: str, duration_ms: int) -> bytes:
+        """A key that the caller pressed."""
+        return b"".join(
+            (
+                b'{"event":"dtmf","sequence_number":"%d' % self._next(),
+                self._head,
+                b',"dtmf":{"digit":',
+                _quoted(digit),
+                b',"duration":"%d"}}' % duration_ms,
+            )
+        )
+
+    def mark(self, name: str) -> bytes:
+        """The echo of a mark: everything that the bot sent before it has been played, or dropped."""
+        return b"".join(
+            (
+                b'{"event":"mark","sequence_number":"%d' % self._next(),
+                self._head,
+                b',"mark":{"name":',
+                _quoted(name),
+                b"}}",
+            )
+        )
+
+    def stop(self, reason: str) -> bytes:
+        """The last message of every stream. ``reason`` is ``stopped`` or ``callended``."""
+        return b"".join(
+            (
+                b'{"event":"stop","sequence_number":"%d' % self._next(),
+                self._head,
+                b',"stop":{"call_sid":',
+                _quoted(self.stream_start.call_sid),
+                b',"account_sid":',
+                _quoted(self.stream_start.account_sid),
+                b',"reason":',
+                _quoted(reason),
+                b"}}",
+            )
+        )
+
+    def receive(self, data: bytes) -> Message:
+        """Read the payload of one text frame.
+
+        Ids, counters and further keys are not looked at: one socket is one stream, and bots in use send them missing,
+        in camelCase or made up.
+
+        :raises RemoteProtocolError: not JSON, or a message without what its event is about. To be counted and logged;
+            never a reason to close.
+        """
+        try:
+            body = orjson.loads(data)
+        except orjson.JSONDecodeError:
+            raise RemoteProtocolError(NOT_JSON) from None
+        if type(body) is not dict:
+            raise RemoteProtocolError(NOT_AN_OBJECT)
+        event = body.get("event")
+        if type(event) is not str:
+            raise RemoteProtocolError(NO_EVENT)
+        reader = _READERS.get(event)
+        if reader is None:
+            reason = OURS_TO_SEND if event in _FROM_US else UNKNOWN_EVENT
+            return Ignored(reason, event[:_MAX_EVENT_NAME])
+        if not self.two_way:
+            return Ignored(ONE_WAY, event)
+        return reader(body)
+
+    def _next(self) -> int:
+        self.sequence_number += 1
+        return self.sequence_number
