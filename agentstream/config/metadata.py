@@ -12,6 +12,7 @@ The same words are understood in the options class of an applet, where a drop-in
 ``file``      a path must be a file: ``"audio"`` that libsndfile can read, ``"certificates"`` in PEM, ``"any"``
 ``folder``    True: a path must be an existing folder
 ``least``     a list must have at least this many items
+``setting``   an applet's option that the step does not set takes this setting of the node, such as ``stream.chunk_ms``
 ``check``     a function of one value (each item of a list) that returns what was expected, or "" when it is satisfied
 """
 
@@ -22,7 +23,9 @@ from typing import Any
 
 import attrs
 
-WORDS = frozenset({"doc", "unit", "range", "multiple", "choices", "example", "url", "file", "folder", "least", "check"})
+WORDS = frozenset(
+    ("doc", "unit", "range", "multiple", "choices", "example", "url", "file", "folder", "least", "setting", "check")
+)
 
 
 def setting(

@@ -1,0 +1,135 @@
+"""From one config file to everything that a node serves: settings, applets, flows. It blocks, and opens no socket.
+
+Whatever is wrong is found in one go: :func:`examine` goes on after mistakes, :func:`load` raises them all together.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import attrs
+
+import agentstream.samples
+from agentstream.config.model import Config
+from agentstream.config.structure import nearest, read_config, strings_of
+from agentstream.errors import ConfigError, Problem
+from agentstream.flow.definition import Flow, read_flow
+from agentstream.flow.files import file_mistakes, named_files, read_toml
+from agentstream.flow.registry import Registry, find_applets
+
+SAMPLE = Path(agentstream.samples.__file__).with_name("agentstream.toml")
+"""What is served when no config is given: loopback only, 1000 reaches the sample echo bot."""
+
+
+@attrs.frozen
+class Loaded:
+    """A config file with its flows and applets.
+
+    :ivar flows: by name.
+    :ivar sounds: every sound file that a step names, so that it can be made ready before the first call.
+    :ivar warnings: what is allowed and yet probably not meant.
+    """
+
+    file: Path
+    config: Config
+    flows: Mapping[str, Flow]
+    registry: Registry
+    sounds: tuple[Path, ...] = ()
+    warnings: tuple[Problem, ...] = ()
+
+
+def load(file: Path = SAMPLE) -> Loaded:
+    """Everything that this config file leads to; ConfigError with every problem when there is one."""
+    loaded, problems = examine(file)
+    if problems:
+        raise ConfigError(problems)
+    return loaded
+
+
+def examine(file: Path = SAMPLE) -> tuple[Loaded, list[Problem]]:
+    """The same, as far as it could be read, and every problem. With a problem, it is for reports only."""
+    document, problems = read_toml(file)
+    if problems:
+        return Loaded(file, Config(), {}, Registry()), problems
+    config, broken, problems = read_config(document, str(file))
+    for field in attrs.fields(Config):
+        if field.type is not None and attrs.has(field.type):
+            mistakes = file_mistakes(field.type, document.get(field.name), file.parent)
+            problems += [mistake.problem(str(file), field.name) for mistake in mistakes]
+    registry = find_applets(_folders(document, "applets", config.applets.path, file))
+    problems += registry.problems
+    flows, names, flow_problems = _read_flows(_folders(document, "flows", config.flows.path, file), registry, config)
+    problems += flow_problems
+    for path, name in strings_of(document, "route", "flow"):
+        if name not in names:
+            sentence = f'found "{name}", expected the name of a flow; {nearest(name, names)}'
+            problems.append(Problem(str(file), path, sentence))
+    warnings = tuple(_warnings(document, config, broken, names, str(file)))
+    return Loaded(file, config, flows, registry, tuple(_sounds(flows.values())), warnings), problems
+
+
+def _folders(document: Mapping[str, Any], section: str, read: tuple[Path, ...], file: Path) -> list[Path]:
+    """The folders of a section: as read, or those that a section with a mistake names all the same."""
+    table = document.get(section)
+    named = table.get("path") if isinstance(table, dict) else None
+    if not isinstance(named, list):
+        return list(read)
+    return [file.parent / name for name in named if isinstance(name, str) and name and "\0" not in name]
+
+
+def _read_flows(
+    folders: Iterable[Path], registry: Registry, config: Config
+) -> tuple[dict[str, Flow], dict[str, str], list[Problem]]:
+    """The flows that are whole, the file of every flow that has a name, and every problem."""
+    flows: dict[str, Flow] = {}
+    names: dict[str, str] = {}
+    problems: list[Problem] = []
+    files = {found.resolve(): found for folder in folders for found in sorted(folder.rglob("*.toml"))}
+    for file in files.values():
+        document, wrong = read_toml(file)
+        problems += wrong
+        if wrong:
+            continue
+        flow, wrong = read_flow(document, str(file), registry.applets, config)
+        problems += wrong
+        name = document.get("name")
+        if isinstance(name, str) and name in names:
+            sentence = f'found "{name}", which {names[name]} has already, expected a name of its own'
+            problems.append(Problem(str(file), "name", sentence))
+        elif isinstance(name, str):
+            names[name] = str(file)
+            if flow is not None:
+                flows[name] = flow
+    return flows, names, problems
+
+
+def _warnings(
+    document: Mapping[str, Any], config: Config, broken: frozenset[str], names: Mapping[str, str], file: str
+) -> Iterator[Problem]:
+    if "route" in broken:
+        return
+    if not config.route:
+        yield Problem(file, "route", "there is none, so that every call is answered 404")
+        return
+    routed = {name for _, name in strings_of(document, "route", "flow")}
+    for name in sorted(set(names) - routed):
+        yield Problem(names[name], "name", f'no route of {file} leads to the flow "{name}"')
+    for index, route in enumerate(config.route):
+        for first, earlier in enumerate(config.route[:index]):
+            if earlier.to in ("*", route.to):
+                yield Problem(file, f"route[{index}]", f"is never used, because route[{first}] matches the same calls")
+                break
+
+
+def _sounds(flows: Iterable[Flow]) -> Iterable[Path]:
+    """Each sound file once, in the order of the flows."""
+    found: dict[Path, None] = {}
+    for flow in flows:
+        for step in flow.steps.values():
+            options = {field.name: getattr(step.options, field.name) for field in attrs.fields(type(step.options))}
+            for _, file, field in named_files(type(step.options), options, Path()):
+                if field.metadata.get("file") == "audio":
+                    found[file] = None
+    return found
