@@ -1,0 +1,1 @@
+"""Calls by programs that others wrote."""

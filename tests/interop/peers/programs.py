@@ -1,0 +1,170 @@
+"""Outside programs: started with their output on a pipe, awaited by what they print, ended by their own process id."""
+
+from __future__ import annotations
+
+import os
+import re
+import signal
+import socket
+import subprocess
+import threading
+import time
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from types import TracebackType
+from typing import Self
+
+import pytest
+
+SOUNDS = Path("/usr/share/asterisk/sounds/en_US_f_Allison")
+"""Recorded speech, 8 kHz mono WAV (Debian's asterisk-core-sounds-en-wav)."""
+
+
+def require(*needed: Path, root: bool = False) -> None:
+    """Skip the test when a file is missing, or rights; where peers are required, fail it.
+
+    Programs are asked for by name: ``@pytest.mark.peers("sipp")``.
+    """
+    missing = [str(path) for path in needed if not path.exists()]
+    if root and os.geteuid() != 0:
+        missing.append("the rights of root, to capture packets")
+    if not missing:
+        return
+    sentence = f"Missing here: {', '.join(missing)}."
+    if os.environ.get("AGENTSTREAM_REQUIRE_PEERS") == "1":
+        pytest.fail(sentence, pytrace=False)
+    pytest.skip(sentence)
+
+
+class Program:
+    """One process of ours and the lines that it has printed (standard output and error together).
+
+    A context manager: leaving it ends the process if it has not ended by itself.
+
+    :ivar lines: what was printed so far, without line ends.
+    """
+
+    def __init__(
+        self, name: str, arguments: Sequence[str | Path], *, cwd: Path, env: Mapping[str, str] | None = None
+    ) -> None:
+        self.name = name
+        self.lines: list[str] = []
+        self._has_news = threading.Condition()
+        self._is_closed = False
+        self.process = subprocess.Popen(
+            [str(argument) for argument in arguments],
+            cwd=cwd,
+            env=None if env is None else {**os.environ, **env},
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+        )
+        self._reader = threading.Thread(target=self._read, name=f"output of {name}", daemon=True)
+        self._reader.start()
+
+    def _read(self) -> None:
+        assert self.process.stdout is not None
+        with self.process.stdout as pipe:
+            for line in pipe:
+                with self._has_news:
+                    self.lines.append(line.decode("utf-8", "replace").rstrip("\r\n"))
+                    self._has_news.notify_all()
+        with self._has_news:
+            self._is_closed = True
+            self._has_news.notify_all()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, where: TracebackType | None
+    ) -> None:
+        self.end()
+
+    @property
+    def output(self) -> str:
+        """Everything that was printed so far."""
+        with self._has_news:
+            return "\n".join(self.lines)
+
+    def wait_for(self, pattern: str, *, within_s: float = 15.0, after: int = 0) -> re.Match[str]:
+        """The first line that holds ``pattern``, from line number ``after`` on; none in time fails the test."""
+        wanted = re.compile(pattern)
+        deadline = time.monotonic() + within_s
+        position = after
+        with self._has_news:
+            while True:
+                for line in self.lines[position:]:
+                    if match := wanted.search(line):
+                        return match
+                position = max(position, len(self.lines))
+                left = deadline - time.monotonic()
+                if self._is_closed or left <= 0:
+                    break
+                self._has_news.wait(left)
+        why = "ended without" if self._is_closed else f"did not print within {within_s:g} s"
+        pytest.fail(f"{self.name} {why} a line with {pattern!r}; it printed:\n{self.output[-6000:]}")
+
+    def wait(self, *, within_s: float) -> int:
+        """The exit status, once the program has ended by itself and its output was read."""
+        try:
+            status = self.process.wait(within_s)
+        except subprocess.TimeoutExpired:
+            pytest.fail(f"{self.name} did not end within {within_s:g} s; it printed:\n{self.output[-6000:]}")
+        self._reader.join(5.0)
+        return status
+
+    def end(self, *, by: signal.Signals = signal.SIGTERM, within_s: float = 8.0) -> int:
+        """End it (first politely), and its exit status; harmless when it is over."""
+        if self.process.poll() is None:
+            self.process.send_signal(by)
+            try:
+                self.process.wait(within_s)
+            except subprocess.TimeoutExpired:
+                self.process.kill()
+                self.process.wait(5.0)
+        self._reader.join(5.0)
+        return self.process.returncode
+
+
+def free_udp_port(host: str = "127.0.0.1") -> int:
+    """A UDP port that nobody had a moment ago."""
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as probe:
+        probe.bind((host, 0))
+        return int(probe.getsockname()[1])
+
+
+def free_tcp_port(host: str = "127.0.0.1") -> int:
+    """A TCP port that nobody had a moment ago."""
+    with socket.socket(socket.AF_INET, socket.SOCK_STREAM) as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        probe.bind((host, 0))
+        return int(probe.getsockname()[1])
+
+
+_next_block = 12000 + 64 * (os.getpid() % 256)
+
+
+def free_udp_block(count: int, host: str = "127.0.0.1") -> int:
+    """The first (even) of ``count`` UDP ports in a row that are all free, below the range that the kernel hands out.
+
+    Blocks of one run follow each other, so that no test meets the late packets of the one before.
+    """
+    global _next_block
+    for _ in range(200):
+        first = _next_block
+        _next_block += count + count % 2
+        if _next_block > 32000:
+            _next_block = 12000
+        probes: list[socket.socket] = []
+        try:
+            for port in range(first, first + count):
+                probes.append(socket.socket(socket.AF_INET, socket.SOCK_DGRAM))
+                probes[-1].bind((host, port))
+        except OSError:
+            continue
+        finally:
+            for probe in probes:
+                probe.close()
+        return first
+    pytest.fail(f"no {count} free UDP ports in a row")

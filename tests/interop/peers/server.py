@@ -1,0 +1,178 @@
+"""agentstream itself as a process, on free ports, with a config made for the test; and bots beside it."""
+
+from __future__ import annotations
+
+import json
+import re
+import socket
+import sys
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import attrs
+import pytest
+
+from tests.interop.peers.programs import Program, free_tcp_port, free_udp_block, free_udp_port
+
+PROGRAMS = Path(sys.executable).parent
+"""Where the tested installation's ``twistd`` and ``agentstream`` are."""
+
+
+def bot_flow(url: str, **more: str) -> str:
+    """A flow file of one voicebot step."""
+    options = "".join(f"{key} = {value}\n" for key, value in more.items())
+    return f'name = "NAME"\nstart = "talk"\n[step.talk]\napplet = "voicebot"\nurl = "{url}"\n{options}'
+
+
+@attrs.define
+class Server:
+    """A server that is up.
+
+    :ivar sip_port: where it takes SIP over UDP on 127.0.0.1.
+    :ivar first_port, last_port: its RTP and RTCP ports.
+    """
+
+    program: Program
+    sip_port: int
+    first_port: int
+    last_port: int
+
+    @property
+    def address(self) -> str:
+        return f"127.0.0.1:{self.sip_port}"
+
+    def uri(self, user: str) -> str:
+        return f"sip:{user}@{self.address}"
+
+    def check(self) -> None:
+        """It is alive, and its log holds no traceback and no failure."""
+        assert self.program.process.poll() is None, self.program.output
+        troubles = [line for line in self.program.lines if re.search(r"Traceback|Unhandled|\bcritical\b", line)]
+        assert not troubles, self.program.output[-6000:]
+
+
+@contextmanager
+def server(
+    folder: Path,
+    flows: Mapping[str, str],
+    routes: Sequence[tuple[str, str]],
+    *,
+    ports: int = 64,
+    media: str = "",
+    more: str = "",
+    programs: Path = PROGRAMS,
+    cwd: Path | None = None,
+) -> Iterator[Server]:
+    """Start ``twistd -n agentstream --config`` and wait until it takes calls; end it with SIGTERM and check its log.
+
+    :param flows: file name stem to flow text, in which NAME stands for the stem.
+    :param routes: pairs of a Request-URI user pattern and a flow's name.
+    :param media: more lines of ``[media]``; ``more``: more tables, such as ``[[trunk]]``.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / "flows").mkdir(exist_ok=True)
+    for name, text in flows.items():
+        (folder / "flows" / f"{name}.toml").write_text(text.replace("NAME", name))
+    sip_port, first_port = free_udp_port(), free_udp_block(ports)
+    last_port = first_port + ports - 1
+    table = "".join(f'[[route]]\nto = "{to}"\nflow = "{flow}"\n' for to, flow in routes)
+    config = folder / "agentstream.toml"
+    config.write_text(
+        f"""\
+[sip]
+listen = ["udp:{sip_port}:interface=127.0.0.1"]
+advertise = "127.0.0.1"
+[media]
+listen = "127.0.0.1"
+ports = "{first_port}-{last_port}"
+{media}
+[flows]
+path = ["flows"]
+{more}
+{table}"""
+    )
+    pid_file = folder / "twistd.pid"
+    with Program(
+        "agentstream",
+        [programs / "twistd", "-n", f"--pidfile={pid_file}", "agentstream", "--config", config],
+        cwd=cwd or folder,
+    ) as program:
+        _wait_until_up(program, sip_port)
+        running = Server(program, sip_port, first_port, last_port)
+        yield running
+        running.check()
+        status = program.end()
+        assert status == 0, f"the server ended with status {status}:\n{program.output[-6000:]}"
+
+
+_OPTIONS = (
+    "OPTIONS sip:127.0.0.1:{port} SIP/2.0\r\n"
+    "Via: SIP/2.0/UDP 127.0.0.1:{local};branch=z9hG4bKup{number};rport\r\n"
+    "Max-Forwards: 70\r\n"
+    "From: <sip:probe@127.0.0.1:{local}>;tag=up{number}\r\n"
+    "To: <sip:127.0.0.1:{port}>\r\n"
+    "Call-ID: up{number}@127.0.0.1\r\n"
+    "CSeq: 1 OPTIONS\r\n"
+    "Content-Length: 0\r\n\r\n"
+)
+
+
+def _wait_until_up(program: Program, sip_port: int, within_s: float = 20.0) -> None:
+    """Ask with OPTIONS until any SIP answer comes: the condition that matters, whatever the log says."""
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as probe:
+        probe.bind(("127.0.0.1", 0))
+        probe.settimeout(0.1)
+        local = probe.getsockname()[1]
+        for number in range(int(within_s / 0.1)):
+            if program.process.poll() is not None:
+                break
+            probe.sendto(_OPTIONS.format(port=sip_port, local=local, number=number).encode(), ("127.0.0.1", sip_port))
+            try:
+                if probe.recv(4096).startswith(b"SIP/2.0 "):
+                    return
+            except TimeoutError:
+                continue
+    pytest.fail(f"the server did not come up:\n{program.output[-6000:]}")
+
+
+@contextmanager
+def echo_bot(folder: Path, programs: Path = PROGRAMS) -> Iterator[str]:
+    """The sample bot that comes with agentstream; gives its ``ws://`` address without a path."""
+    port = free_tcp_port()
+    arguments: list[str | Path] = [programs / "agentstream", "bot", "echo", "--listen", f"127.0.0.1:{port}"]
+    with Program("agentstream bot echo", arguments, cwd=folder) as program:
+        program.wait_for(rf"ws://127\.0\.0\.1:{port}")
+        yield f"ws://127.0.0.1:{port}"
+
+
+class ScriptedBot:
+    """scripted_bot.py as a process: what it is told by the path of the URL, and what it has seen."""
+
+    def __init__(self, program: Program, url: str) -> None:
+        self.program = program
+        self.url = url
+
+    def seen(self, call_to: str | None = None) -> list[dict[str, Any]]:
+        """What it has printed so far; with ``call_to``, of the calls to that user only."""
+        found = [json.loads(line) for line in self.program.lines if line.startswith("{")]
+        if call_to is None:
+            return found
+        streams = {item["stream"] for item in found if item["event"] == "start" and item["start"]["to"] == call_to}
+        return [item for item in found if item.get("stream") in streams]
+
+    def wait_for(self, event: str, *, within_s: float = 15.0, holding: str = "") -> dict[str, Any]:
+        """The first of its lines with this event whose text holds ``holding``."""
+        match = self.program.wait_for(rf'^(\{{"event": "{event}".*{re.escape(holding)}.*)$', within_s=within_s)
+        found: dict[str, Any] = json.loads(match[1])
+        return found
+
+
+@contextmanager
+def scripted_bot(folder: Path) -> Iterator[ScriptedBot]:
+    """A bot of the tests' own, written with another WebSocket library than the server's."""
+    script = Path(__file__).parent / "scripted_bot.py"
+    with Program("scripted bot", [sys.executable, "-u", script], cwd=folder) as program:
+        url = program.wait_for(r"listening on (ws://\S+)")[1]
+        yield ScriptedBot(program, url)
