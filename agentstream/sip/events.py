@@ -1,0 +1,140 @@
+"""What happened, in the past tense: everything that the stack tells its owner.
+
+A session begins with one InviteReceived, or with ``Stack.invite``, and ends with exactly one of InviteCancelled,
+InviteRefused and SessionEnded.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import attrs
+
+from agentstream.sip.hop import Hop
+from agentstream.sip.message import Request
+
+if TYPE_CHECKING:
+    from agentstream.sip.session import Session
+
+
+@attrs.frozen
+class InviteReceived:
+    """A new call comes in; 100 has been sent. Answer with progress, answer, reject or hang_up.
+
+    :ivar sdp: the offer; b"" when the caller wants ours.
+    """
+
+    session: Session
+    request: Request
+    source: Hop
+    sdp: bytes
+
+
+@attrs.frozen
+class InviteProgressed:
+    """Our INVITE got a provisional response above 100."""
+
+    session: Session
+    status: int
+    sdp: bytes
+
+
+@attrs.frozen
+class InviteAnswered:
+    """Our INVITE got its 2xx; the ACK has been sent."""
+
+    session: Session
+    sdp: bytes
+
+
+@attrs.frozen
+class InviteRefused:
+    """Our INVITE failed: a final refusal, 408 for no answer in time, 503 for an unreachable peer. The session is over.
+
+    :ivar reason: status, phrase and what Warning or Reason added.
+    """
+
+    session: Session
+    status: int
+    reason: str
+
+
+@attrs.frozen
+class InviteCancelled:
+    """The caller gave up before our answer; 487 has been sent. The session is over."""
+
+    session: Session
+    reason: str
+
+
+@attrs.frozen
+class AckReceived:
+    """Our 200 (to the INVITE or to a re-INVITE) has been acknowledged.
+
+    :ivar sdp: the answer, where our 200 held the offer; else usually b"".
+    """
+
+    session: Session
+    sdp: bytes
+
+
+@attrs.frozen
+class ReinviteReceived:
+    """A re-INVITE wants to change the session: answer with answer or reject; a rejected one leaves the session as it
+    was."""
+
+    session: Session
+    request: Request
+    sdp: bytes
+
+
+@attrs.frozen
+class ReinviteCancelled:
+    """The re-INVITE was taken back before its answer; the session goes on as it was."""
+
+    session: Session
+
+
+@attrs.frozen
+class SessionEnded:
+    """The session is over.
+
+    :ivar by: ``remote`` (BYE), ``local`` (hang_up or reject) or ``timeout`` (no ACK for our 200).
+    """
+
+    session: Session
+    by: str
+    reason: str
+
+
+@attrs.frozen
+class RequestRefused:
+    """A request that never became a session was refused, for the operator's log and counters."""
+
+    source: Hop
+    method: str
+    status: int
+    sentence: str
+
+
+@attrs.frozen
+class MessageDropped:
+    """A datagram that has no answer was dropped."""
+
+    source: Hop
+    sentence: str
+
+
+Event = (
+    InviteReceived
+    | InviteProgressed
+    | InviteAnswered
+    | InviteRefused
+    | InviteCancelled
+    | AckReceived
+    | ReinviteReceived
+    | ReinviteCancelled
+    | SessionEnded
+    | RequestRefused
+    | MessageDropped
+)

@@ -1,0 +1,478 @@
+"""The SIP stack: one mutation, then drain both queues and re-arm one timer.
+
+Whoever owns a :class:`Stack` calls one of its methods with the monotonic time, sends what is in ``out``, handles what
+is in ``events``, and calls ``handle_timer`` when ``next_timer`` says. It needs no network, no clock and no chance of
+its own: tokens come from a callable.
+"""
+
+from __future__ import annotations
+
+import zlib
+from collections import Counter, deque
+from collections.abc import Callable, Iterable
+
+from agentstream.errors import LocalProtocolError, RemoteProtocolError
+from agentstream.sip.dialog import Dialog, DialogKey
+from agentstream.sip.events import Event, InviteReceived, MessageDropped, RequestRefused
+from agentstream.sip.grammar import format_host, is_ip_address, is_token, parse_number
+from agentstream.sip.headers import Headers, NameAddr, format_warning
+from agentstream.sip.hop import Hop, Listener
+from agentstream.sip.message import MalformedRequest, Request, Response, build_response, parse_message
+from agentstream.sip.session import Fields, IncomingSession, OutgoingSession, Session
+from agentstream.sip.timers import Timers
+from agentstream.sip.transactions import (
+    ClientTransaction,
+    InviteClientTransaction,
+    InviteServerTransaction,
+    Key,
+    NonInviteClientTransaction,
+    NonInviteServerTransaction,
+    ServerTransaction,
+    Transaction,
+    TransactionUser,
+    server_key,
+)
+from agentstream.sip.uri import Uri
+
+__all__ = ["Hop", "Listener", "Session", "Stack"]
+
+METHODS = ("INVITE", "ACK", "CANCEL", "BYE", "OPTIONS")
+"""What is served, as Allow says."""
+KNOWN_METHODS = frozenset(
+    ("REGISTER", "PRACK", "SUBSCRIBE", "NOTIFY", "PUBLISH", "INFO", "REFER", "MESSAGE", "UPDATE", *METHODS)
+)
+"""What the registry of RFC 3261 and its extensions names: 405 where it is not served; other methods get 501."""
+EXTENSIONS: frozenset[str] = frozenset()
+"""Option tags that a Require may name."""
+SCHEMES = frozenset(("sip", "sips", "tel"))
+BODY_TYPES = "application/sdp, multipart/mixed"
+RETRY_AFTER_S = 10
+
+
+def _allow_all(_host: str) -> bool:
+    return True
+
+
+class Stack:
+    """All transactions, dialogs and sessions of one node.
+
+    :ivar out: (bytes, hop) to send, oldest first. :ivar events: what happened, oldest first.
+    :ivar is_draining: new calls and OPTIONS are answered 503; live calls go on.
+    :ivar counters: counts by name, such as ``received INVITE``, ``refused 403``, ``dropped``.
+
+    :param token: gives a fresh unpredictable word of letters and digits, at least 64 bits of it.
+    :param is_allowed: whether this source address may send anything outside a dialog; others get 403 (and 400 for bad
+        syntax).
+    :param listeners: ours by name, as ``Hop.local`` names them; :meth:`add_listener` adds.
+    :param ring_limit_s: seconds after which an INVITE without a final answer is given up, in either direction.
+    """
+
+    def __init__(
+        self,
+        *,
+        token: Callable[[], str],
+        is_allowed: Callable[[str], bool] = _allow_all,
+        listeners: dict[str, Listener] | None = None,
+        product: str = "agentstream",
+        ring_limit_s: float = 180.0,
+    ) -> None:
+        self.token = token
+        self.is_allowed = is_allowed
+        self.listeners = dict(listeners or {})
+        self.ring_limit_s = ring_limit_s
+        self.out: deque[tuple[bytes, Hop]] = deque()
+        self.events: deque[Event] = deque()
+        self.timers = Timers()
+        self.servers: dict[Key, ServerTransaction] = {}
+        self.clients: dict[Key, ClientTransaction] = {}
+        self.dialogs: dict[DialogKey, tuple[Session, Dialog]] = {}
+        self.is_draining = False
+        self.counters: Counter[str] = Counter()
+        self.capabilities: tuple[tuple[str, str], ...] = (("Allow", ", ".join(METHODS)), ("Server", product))
+        self._product = product
+        self._merged: dict[Key, ServerTransaction] = {}
+        self._invites: dict[ServerTransaction, IncomingSession | Session] = {}
+        self._tag_secret = token()
+
+    # -- the five doors ----------------------------------------------------------------------------
+
+    def receive(self, data: bytes, source: Hop, now: float) -> None:
+        """One datagram. Nothing that it holds makes this raise."""
+        try:
+            message = parse_message(data)
+            if isinstance(message, Response):
+                self._receive_response(message, now)
+            else:
+                self._receive_request(message, source, now)
+        except MalformedRequest as error:
+            error.request.stamp(source)
+            self.counters[f"received {_label(error.request.method)}"] += 1
+            self._refuse_without_state(error.request, error.status, error.sentence, source)
+        except RemoteProtocolError as error:
+            # RFC 5626 section 4.4.1: CRLFs between messages keep a flow alive; they are no mistake.
+            if data.strip(b"\r\n\x00"):
+                self._drop(error.sentence, source)
+            else:
+                self.counters["keepalives"] += 1
+
+    def handle_timer(self, now: float) -> None:
+        """Everything whose time has come."""
+        self.timers.fire(now)
+
+    def next_timer(self) -> float | None:
+        """Monotonic seconds of the next deadline; None when nothing waits."""
+        return self.timers.next()
+
+    def send_failed(self, hop: Hop, now: float) -> None:
+        """The network refused what was sent there: every transaction on that hop hears of it."""
+        waiting: list[Transaction] = [*self.clients.values(), *self.servers.values()]
+        for transaction in waiting:
+            if transaction.hop == hop:
+                transaction.feed("transport error", None, now)
+
+    @property
+    def is_idle(self) -> bool:
+        """No transaction, no dialog, no timer is left."""
+        return not (self.servers or self.clients or self.dialogs or self._merged or self._invites or len(self.timers))
+
+    # -- commands ----------------------------------------------------------------------------------
+
+    def add_listener(self, name: str, listener: Listener) -> None:
+        """One more listener of ours; ``Hop.local`` refers to it by name."""
+        self.listeners[name] = listener
+
+    def progress(self, session: Session, now: float, status: int = 180, sdp: bytes = b"", headers: Fields = ()) -> None:
+        """As UAS: a provisional response, with an answer for early media where ``sdp`` is given."""
+        if not isinstance(session, IncomingSession):
+            raise LocalProtocolError("only a session that came in can be progressed")
+        session.progress(status, sdp, now, headers)
+
+    def answer(self, session: Session, sdp: bytes, now: float, headers: Fields = ()) -> None:
+        """200 to the INVITE or re-INVITE that waits, repeated until the ACK."""
+        session.answer(sdp, now, headers)
+
+    def reject(self, session: Session, status: int, now: float, warning: str = "", headers: Fields = ()) -> None:
+        """A refusal (300 to 699) of the INVITE or re-INVITE that waits, with the sentence as Warning."""
+        session.reject(status, now, warning, headers)
+
+    def hang_up(self, session: Session, now: float, reason: str = "", headers: Fields = ()) -> None:
+        """BYE, CANCEL or a final refusal, whichever the state needs, with the reason in a Reason header (RFC 3326)."""
+        session.hang_up(now, reason, headers)
+
+    def invite(
+        self,
+        target: Uri,
+        *,
+        from_uri: Uri,
+        to_uri: Uri,
+        sdp: bytes,
+        hop: Hop,
+        now: float,
+        headers: Iterable[tuple[str, str]] = (),
+    ) -> Session:
+        """Call as UAC: INVITE ``target`` by way of ``hop``, whose ``local`` names the listener to send from."""
+        if not is_ip_address(hop.host):
+            raise LocalProtocolError("the hop's host is not an IP address")
+        listener = self._listener(hop)
+        fields = Headers()
+        fields.add("Via", self._via(hop))
+        fields.add("Max-Forwards", "70")
+        fields.add("From", str(NameAddr(from_uri, parameters={"tag": self.token()})))
+        fields.add("To", str(NameAddr(to_uri)))
+        fields.add("Call-ID", f"{self.token()}@{format_host(listener.host)}")
+        fields.add("CSeq", "1 INVITE")
+        fields.add("Contact", self.contact_of(hop))
+        fields.add("Allow", ", ".join(METHODS))
+        fields.add("User-Agent", self._product)
+        for name, value in headers:
+            if "\r" in value or "\n" in value or not is_token(name):
+                raise LocalProtocolError("a header name or value holds a line break")
+            fields.add(name, value)
+        if sdp:
+            fields.add("Content-Type", "application/sdp")
+        return OutgoingSession(self, Request("INVITE", str(target), fields, sdp), hop, now)
+
+    # -- what sessions need ------------------------------------------------------------------------
+
+    def contact_of(self, hop: Hop) -> str:
+        """Our Contact for messages on this hop."""
+        listener = self._listener(hop)
+        return f"<sip:{format_host(listener.host)}:{listener.port}>"
+
+    def warning(self, status: int, sentence: str) -> str:
+        """A Warning value; 305 is "incompatible media format", 399 any other (RFC 3261 section 20.43)."""
+        return format_warning(sentence, self._product, 305 if status in (488, 606) else 399)
+
+    def ring_limit_of(self, request: Request) -> float:
+        """Seconds that this INVITE may wait for its answer: ours, or its Expires where that is shorter."""
+        expires = parse_number((request.headers.get("expires") or "").strip(), 2**31)
+        return min(float(expires), self.ring_limit_s) if expires else self.ring_limit_s
+
+    def respond(
+        self,
+        transaction: ServerTransaction,
+        status: int,
+        now: float,
+        *,
+        to_tag: str = "",
+        headers: Fields = (),
+        body: bytes = b"",
+    ) -> bytes:
+        """Send a response in its transaction and return its bytes; every one but 100 gets a To tag."""
+        if status > 100 and not to_tag:
+            to_tag = self.token()
+        data = build_response(transaction.request, status, to_tag=to_tag, headers=headers, body=body)
+        self.counters[f"sent {status}"] += 1
+        transaction.respond(status, data, now)
+        return data
+
+    def refuse(
+        self, transaction: ServerTransaction, status: int, sentence: str, now: float, source: Hop, headers: Fields = ()
+    ) -> None:
+        """A refusal that the stack decides, said to the peer in a Warning and to the owner in an event."""
+        fields = [*headers, ("Warning", self.warning(status, sentence))]
+        self.respond(transaction, status, now, headers=fields)
+        self.counters[f"refused {status}"] += 1
+        self.events.append(RequestRefused(source, transaction.method, status, sentence))
+
+    def start_client(self, request: Request, hop: Hop, now: float, user: TransactionUser | None) -> ClientTransaction:
+        """Send a request in a new client transaction; its branch is in its Via."""
+        machine = InviteClientTransaction if request.method == "INVITE" else NonInviteClientTransaction
+        key: Key = (request.via.branch, request.method)
+        transaction = machine(request, key, hop, self.out, self.timers, self._forget_client, user)
+        self.clients[key] = transaction
+        self.counters[f"sent {request.method}"] += 1
+        transaction.start(now)
+        return transaction
+
+    def send_in_dialog(
+        self, dialog: Dialog, method: str, now: float, user: TransactionUser | None, headers: Fields = ()
+    ) -> None:
+        """A request inside a dialog, in a transaction of its own."""
+        hop = dialog.next_hop()
+        fields = [*headers, ("User-Agent", self._product)]
+        self.start_client(dialog.build_request(method, self._via(hop), headers=fields), hop, now, user)
+
+    def send_ack(self, dialog: Dialog, cseq: int) -> tuple[bytes, Hop]:
+        """The ACK for a 2xx: outside any transaction (RFC 3261 section 13.2.2.4); what was sent, to repeat it."""
+        hop = dialog.next_hop()
+        sent = (dialog.build_request("ACK", self._via(hop), cseq=cseq).serialise(), hop)
+        self.out.append(sent)
+        return sent
+
+    def answer_options(self, transaction: ServerTransaction, now: float) -> None:
+        """RFC 3261 section 11.2: what an INVITE would get, and what we can."""
+        fields = [
+            *self.capabilities,
+            ("Accept", BODY_TYPES),
+            ("Accept-Encoding", "identity"),
+            ("Supported", ", ".join(sorted(EXTENSIONS))),
+        ]
+        self.respond(transaction, 200, now, headers=fields)
+
+    def remember_dialog(self, dialog: Dialog, session: Session) -> None:
+        """Requests with the dialog's tags belong to the session from now on."""
+        self.dialogs[dialog.key] = (session, dialog)
+
+    def forget_dialog(self, dialog: Dialog) -> None:
+        """Requests with its tags get 481 from now on."""
+        self.dialogs.pop(dialog.key, None)
+
+    def dialog_of(self, request: Request) -> Dialog | None:
+        """The dialog that a received request belongs to."""
+        found = self.dialogs.get((request.call_id, request.to.tag, request.from_.tag))
+        return found[1] if found is not None else None
+
+    # -- responses ---------------------------------------------------------------------------------
+
+    def _receive_response(self, response: Response, now: float) -> None:
+        self.counters[f"received {response.status}"] += 1
+        try:
+            cseq = response.cseq
+            # Looked at before anything changes, so that a broken one changes nothing.
+            _ = response.to, response.from_, response.call_id
+            key: Key = (response.via.branch, cseq.method)
+            vias = response.headers.values_of("via")
+        except RemoteProtocolError as error:
+            raise RemoteProtocolError(error.sentence) from None
+        # RFC 3261 section 8.1.3.3: "If more than one Via header field value is present in a response, the UAC SHOULD
+        # discard the message."
+        transaction = self.clients.get(key) if len(vias) == 1 else None
+        if transaction is None:
+            raise RemoteProtocolError("the response belongs to no transaction")
+        transaction.receive(response, now)
+
+    # -- requests ----------------------------------------------------------------------------------
+
+    def _receive_request(self, request: Request, source: Hop, now: float) -> None:
+        method = request.method
+        self.counters[f"received {_label(method)}"] += 1
+        request.stamp(source)
+        try:
+            request.check()
+            key = server_key(request)
+        except RemoteProtocolError as error:
+            self._refuse_without_state(request, error.status, error.sentence, source)
+            return
+        transaction = self.servers.get(key)
+        if method == "ACK":
+            self._receive_ack(request, transaction, now)
+            return
+        if transaction is not None:
+            transaction.feed("INVITE" if method == "INVITE" else "request", request, now)
+            return
+        dialog_key = (request.call_id, request.to.tag, request.from_.tag)
+        found = self.dialogs.get(dialog_key) if request.to.tag else None
+        invite = self.servers.get((*key[:-1], "INVITE")) if method == "CANCEL" else None
+        if found is None and invite is None and not self.is_allowed(source.host):
+            self._refuse_without_state(request, 403, "this address may not call here", source)
+            return
+        machine = InviteServerTransaction if method == "INVITE" else NonInviteServerTransaction
+        transaction = machine(request, key, source, self.out, self.timers, self._forget_server)
+        self.servers[key] = transaction
+        if method == "CANCEL":
+            self._receive_cancel(transaction, invite, source, now)
+            return
+        refusal = self._inspect(request)
+        if refusal is not None:
+            self.refuse(transaction, refusal[0], refusal[1], now, source, refusal[2])
+        elif found is not None:
+            found[0].request_received(transaction, source, now)
+            if isinstance(transaction, InviteServerTransaction):
+                self._invites[transaction] = found[0]
+        elif request.to.tag or method == "BYE":
+            # 12.2.2: a request with a To tag that matches no dialog "MAY be rejected with a 481 (Call/Transaction
+            # Does Not Exist)".
+            self.refuse(transaction, 481, "there is no such dialog", now, source)
+        else:
+            self._receive_outside(transaction, source, now)
+
+    def _receive_ack(self, request: Request, transaction: ServerTransaction | None, now: float) -> None:
+        """ACKs are never answered."""
+        if transaction is not None:
+            transaction.feed("ACK", request, now)
+        found = self.dialogs.get((request.call_id, request.to.tag, request.from_.tag))
+        if found is not None:
+            found[0].ack_received(request, now)
+
+    def _receive_cancel(
+        self, transaction: ServerTransaction, invite: ServerTransaction | None, source: Hop, now: float
+    ) -> None:
+        if invite is None:
+            # 9.2: "If the UAS did not find a matching transaction for the CANCEL ..., it SHOULD respond to the CANCEL
+            # with a 481".
+            self.refuse(transaction, 481, "there is nothing to cancel", now, source)
+            return
+        session = self._invites.get(invite)
+        # 9.2: "the To tag of the response to the CANCEL and the To tag in the response to the original request SHOULD
+        # be the same."
+        tag = session.dialog.local_tag if session is not None and session.dialog is not None else ""
+        self.respond(transaction, 200, now, to_tag=tag)
+        if session is not None and isinstance(invite, InviteServerTransaction):
+            session.cancel_received(invite, transaction.request, now)
+
+    def _inspect(self, request: Request) -> tuple[int, str, list[tuple[str, str]]] | None:
+        """RFC 3261 section 8.2: method, Request-URI, Require, body, in this order; None where nothing is wrong."""
+        method = request.method
+        headers = request.headers
+        if method not in METHODS:
+            if method not in KNOWN_METHODS:
+                return 501, "this method is not known", [("Allow", ", ".join(METHODS))]
+            # 8.2.1: "The UAS MUST also add an Allow header field to the 405 (Method Not Allowed) response."
+            return 405, "this method is not served", [("Allow", ", ".join(METHODS))]
+        if request.uri.scheme not in SCHEMES:
+            return 416, "the Request-URI is neither sip, sips nor tel", []
+        unsupported = [tag for tag in headers.values_of("require") if tag.lower() not in EXTENSIONS]
+        if unsupported:
+            # 8.2.2.3: "the UAS MUST respond with status code 420 ... and list in it those options it does not
+            # understand in Unsupported."
+            return 420, "an extension in Require is not supported", [("Unsupported", ", ".join(unsupported))]
+        if request.body and method == "INVITE":
+            encodings = headers.tokens_of("content-encoding")
+            if any(encoding != "identity" for encoding in encodings):
+                return 415, "the body's encoding is not supported", [("Accept-Encoding", "identity")]
+            if not request.sdp:
+                return 415, "the body is not a session description", [("Accept", BODY_TYPES)]
+        if method == "INVITE" and "accept" in headers:
+            accepted = headers.tokens_of("accept")
+            if accepted and not {"application/sdp", "application/*", "*/*"}.intersection(accepted):
+                return 406, "the answer would be a session description, which Accept does not name", []
+        return None
+
+    def _receive_outside(self, transaction: ServerTransaction, source: Hop, now: float) -> None:
+        """INVITE or OPTIONS that begins something."""
+        request = transaction.request
+        # 8.2.2.2: no To tag, and From tag, Call-ID and CSeq "exactly match those associated with an ongoing
+        # transaction, but the request does not match that transaction": it came by two ways; "the UAS core SHOULD
+        # generate a 482 (Loop Detected) response".
+        merge_key: Key = (request.from_.tag, request.call_id, request.cseq.number, request.method)
+        if merge_key in self._merged:
+            self.refuse(transaction, 482, "the same request came by another way already", now, source)
+            return
+        transaction.merge_key = merge_key
+        self._merged[merge_key] = transaction
+        if self.is_draining:
+            retry = [("Retry-After", str(RETRY_AFTER_S))]
+            self.refuse(transaction, 503, "the server is being stopped", now, source, retry)
+            return
+        if not isinstance(transaction, InviteServerTransaction):
+            self.answer_options(transaction, now)
+            return
+        try:
+            session = IncomingSession(self, transaction, source, now)
+        except RemoteProtocolError as error:
+            self.refuse(transaction, error.status, error.sentence, now, source)
+            return
+        assert session.dialog is not None
+        self.remember_dialog(session.dialog, session)
+        self._invites[transaction] = session
+        self.respond(transaction, 100, now)
+        self.events.append(InviteReceived(session, request, source, request.sdp))
+
+    # -- the rest ----------------------------------------------------------------------------------
+
+    def _refuse_without_state(self, request: Request, status: int, sentence: str, source: Hop) -> None:
+        """RFC 3261 section 8.2.7: an answer that costs no memory, with the same tag each time."""
+        self.counters[f"refused {status}"] += 1
+        self.events.append(RequestRefused(source, request.method, status, sentence))
+        if request.method == "ACK":
+            return
+        headers = request.headers
+        seed = f"{self._tag_secret}{headers.get('via')}{headers.get('call-id')}{headers.get('cseq')}"
+        tag = f"{zlib.crc32(seed.encode('utf-8', 'replace')):08x}"
+        fields = [("Warning", self.warning(status, sentence))]
+        self.counters[f"sent {status}"] += 1
+        self.out.append((build_response(request, status, to_tag=tag, headers=fields), source))
+
+    def _drop(self, sentence: str, source: Hop) -> None:
+        self.counters["dropped"] += 1
+        self.events.append(MessageDropped(source, sentence))
+
+    def _listener(self, hop: Hop) -> Listener:
+        listener = self.listeners.get(hop.local)
+        if listener is None:
+            raise LocalProtocolError("the hop names no listener of ours")
+        return listener
+
+    def _via(self, hop: Hop) -> str:
+        listener = self._listener(hop)
+        where = f"{format_host(listener.host)}:{listener.port}"
+        # RFC 3581 section 3: the empty rport asks for the answer to come back the way that the request went.
+        return f"SIP/2.0/{hop.transport.upper()} {where};branch=z9hG4bK{self.token()};rport"
+
+    def _forget_client(self, transaction: Transaction) -> None:
+        if self.clients.get(transaction.key) is transaction:
+            del self.clients[transaction.key]
+
+    def _forget_server(self, transaction: Transaction) -> None:
+        assert isinstance(transaction, ServerTransaction)
+        if self.servers.get(transaction.key) is transaction:
+            del self.servers[transaction.key]
+        if transaction.merge_key is not None and self._merged.get(transaction.merge_key) is transaction:
+            del self._merged[transaction.merge_key]
+        self._invites.pop(transaction, None)
+
+
+def _label(method: str) -> str:
+    """A method for a counter's name: only known ones, so that nobody can make counters."""
+    return method if method in KNOWN_METHODS else "other"
