@@ -218,7 +218,9 @@ def _parse_body(packet_type: int, count: int, body: bytes) -> RtcpPacket:
         if len(body) < 4 + _SENDER.size:
             raise RemoteProtocolError(REPORT_CUT)
         blocks = _parse_blocks(body[4 + _SENDER.size :], count)
-        return SenderReport(int.from_bytes(body[:4], "big"), *_SENDER.unpack_from(body, 4), blocks)
+        ntp_time, rtp_timestamp, packet_count, octet_count = _SENDER.unpack_from(body, 4)
+        ssrc = int.from_bytes(body[:4], "big")
+        return SenderReport(ssrc, ntp_time, rtp_timestamp, packet_count, octet_count, blocks)
     if packet_type == RECEIVER_REPORT:
         if len(body) < 4:
             raise RemoteProtocolError(REPORT_CUT)
