@@ -154,3 +154,68 @@ def test_hold_and_resume(house: House, ulaw: Path, tmp_path: Path) -> None:
     )
     with s.sipp(tmp_path / "uac", house.server.address, text=text) as run:
         run.finish()
+
+
+RINGING = '''\
+"""Keeps a caller waiting and never answers."""
+
+import attrs
+from twisted.internet.defer import Deferred
+from twisted.plugin import IPlugin
+from zope.interface import implementer
+
+from agentstream.interfaces import IApplet, IRun, Outcome
+
+
+@attrs.frozen
+class Options:
+    """Nothing to set."""
+
+
+@implementer(IRun)
+class Run:
+    def start(self):
+        self.over = Deferred()
+        return self.over
+
+    def stop(self, reason):
+        self.over.callback("done")
+
+
+@implementer(IPlugin, IApplet)
+class Ringing:
+    name = "ringing"
+    options = Options
+    outcomes = (Outcome("done", "The caller gave up."),)
+    needs_answer = False
+    after_hangup = False
+
+    def open(self, call, options):
+        return Run()
+
+
+ringing = Ringing()
+'''
+
+
+def test_cancel_before_the_answer(tmp_path: Path) -> None:
+    """CANCEL is answered 200 and its INVITE 487, while a drop-in of the operator's keeps the caller waiting."""
+    (tmp_path / "drop_ins").mkdir()
+    (tmp_path / "drop_ins" / "ringing.py").write_text(RINGING)
+    flow = 'name = "NAME"\nstart = "wait"\n[step.wait]\napplet = "ringing"\n'
+    text = s.scenario(
+        s.request("INVITE", cseq=1, sdp=s.offer(), in_dialog=False),
+        s.receive(100),
+        s.pause(200),
+        # The branch of the INVITE, counted back over the messages of this scenario.
+        s.request("CANCEL", cseq=1, in_dialog=False).replace("[branch]", "[branch-3]"),
+        s.receive(180, optional=True),
+        s.receive(200),
+        s.receive(487),
+        s.request("ACK", cseq=1, retrans=False).replace("[branch]", "[branch-7]").replace("[next_url]", s.TARGET),
+    )
+    with (
+        server(tmp_path, {"wait": flow}, [("*", "wait")], more='[applets]\npath = ["drop_ins"]\n') as one,
+        s.sipp(tmp_path / "uac", one.address, text=text, calls=3, rate=20) as run,
+    ):
+        run.finish()

@@ -14,6 +14,8 @@ from pathlib import Path
 from tests.interop.peers import report
 from tests.interop.peers.programs import Program, free_udp_block, free_udp_port
 
+TARGET = "sip:[service]@[remote_ip]:[remote_port]"
+
 _DIALOG = """\
 Via: SIP/2.0/[transport] [local_ip]:[local_port];branch=[branch]
 From: sipp <sip:sipp@[local_ip]:[local_port]>;tag=[pid]SIPpTag00[call_number]
@@ -43,8 +45,8 @@ def offer(
 
 def request(method: str, *, cseq: int, sdp: str = "", in_dialog: bool = True, retrans: bool = True) -> str:
     """One ``<send>`` of a request."""
-    target = "[next_url]" if in_dialog else "sip:[service]@[remote_ip]:[remote_port]"
-    to = "[last_To:]" if in_dialog else "To: <sip:[service]@[remote_ip]:[remote_port]>"
+    target = "[next_url]" if in_dialog else TARGET
+    to = "[last_To:]" if in_dialog else f"To: <{TARGET}>"
     number = f"{cseq} {method}"
     text = f"{method} {target} SIP/2.0\n" + _DIALOG.format(to=to, cseq=number)
     if method in ("INVITE", "UPDATE"):
@@ -108,9 +110,8 @@ def answered(sdp: str, actions: str = "") -> str:
 
 def refused(status: int, sdp: str, actions: str = "") -> str:
     """INVITE, the refusal, ACK."""
-    ack = ACK.replace("[next_url]", "sip:[service]@[remote_ip]:[remote_port]").replace(
-        "branch=[branch]", "branch=[branch-4]"
-    )
+    # RFC 3261 section 17.1.1.3: the INVITE's own branch and URI; SIPp counts back over the scenario's messages.
+    ack = ACK.replace("[next_url]", TARGET).replace("[branch]", "[branch-5]")
     return request("INVITE", cseq=1, sdp=sdp, in_dialog=False) + PROVISIONAL + receive(status, actions=actions) + ack
 
 

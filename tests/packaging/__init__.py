@@ -1,0 +1,1 @@
+"""What a wheel, an editable install and an sdist hold, tried in clean environments."""

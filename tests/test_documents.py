@@ -1,0 +1,29 @@
+"""README and docs: what they link to exists, and the README begins with its two commands."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parent.parent
+PAGES = sorted([ROOT / "README.md", ROOT / "CHANGELOG.md", *(ROOT / "docs").rglob("*.md")])
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
+def test_links_within_the_project_lead_somewhere(page: Path) -> None:
+    links = re.findall(r"\]\(([^)\s#]+)(?:#[^)]*)?\)", page.read_text())
+    broken = [link for link in links if "://" not in link and not (page.parent / link).exists()]
+    assert broken == []
+
+
+def test_readme_begins_with_exactly_two_commands() -> None:
+    """One installs and shows the main job, one installs and runs the tests; .ci/run takes the second from here."""
+    lines = (ROOT / "README.md").read_text().partition("\n## ")[0].splitlines()
+    commands = [line.strip() for line in lines if line.startswith("    ")]
+    assert lines[0] == "# agentstream"
+    assert len(commands) == 2
+    assert all(command.startswith("python3 -m venv .venv && ") for command in commands)
+    assert commands[0].endswith("agentstream demo")
+    assert "-e '.[test]'" in commands[1] and "pytest" in commands[1]
