@@ -1,0 +1,39 @@
+"""What a call needs of its leg: between flows, which know no packets, and SIP with RTP, which know no flows."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from twisted.internet.defer import Deferred
+from zope.interface import Attribute, Interface
+
+from agentstream.interfaces import Audio, ICall, IStream, StreamSpec
+
+
+class ILeg(Interface):
+    """One SIP dialog with its media port. It tells its call ``leg_ended(by, reason)`` exactly once.
+
+    It must not do so from inside ``answer``, ``play``, ``hear``, ``hear_digits`` or ``open_stream``; from inside
+    ``hang_up`` it may.
+    """
+
+    is_answered: bool = Attribute("200 has been sent.")
+    rate_hz: int = Attribute("Samples a second of what is heard and played.")
+
+    def answer() -> Deferred[None]:
+        """Send 200; fires when audio may flow, errbacks when it cannot any more."""
+
+    def play(audio: Audio) -> Deferred[None]:
+        """Queue samples; fires when the last has left. Cancelling silences and drops what has not been played."""
+
+    def hear(chunk_ms: int, fn: Callable[[Audio, int], None]) -> Callable[[], None]:
+        """``fn(chunk, timestamp_ms)`` for each chunk of what the caller says; returns what ends it."""
+
+    def hear_digits(fn: Callable[[str, int], None]) -> Callable[[], None]:
+        """``fn(digit, duration_ms)`` for each DTMF digit; returns what ends it."""
+
+    def open_stream(spec: StreamSpec, call: ICall) -> Deferred[IStream]:
+        """Connect a bot; errbacks with StreamFailed, and cancelling gives up."""
+
+    def hang_up(reason: str) -> None:
+        """End the dialog in whatever state it is: a refusal, CANCEL or BYE. Harmless when it is over."""
