@@ -1,1 +1,19 @@
 """WebSocket dialects: events to messages and back, pure."""
+
+from agentstream.wire.exotel import ExotelSession
+from agentstream.wire.messages import Clear, Ignored, Mark, Media, Message, StreamStart
+from agentstream.wire.parameters import StreamParameters, read_query
+from agentstream.wire.sid import new_sid
+
+__all__ = [
+    "Clear",
+    "ExotelSession",
+    "Ignored",
+    "Mark",
+    "Media",
+    "Message",
+    "StreamParameters",
+    "StreamStart",
+    "new_sid",
+    "read_query",
+]
