@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import pkgutil
 import re
 from pathlib import Path
 
@@ -27,3 +28,15 @@ def test_readme_begins_with_exactly_two_commands() -> None:
     assert all(command.startswith("python3 -m venv .venv && ") for command in commands)
     assert commands[0].endswith("agentstream demo")
     assert "-e '.[test]'" in commands[1] and "pytest" in commands[1]
+
+
+def test_architecture_names_what_exists() -> None:
+    """Each `agentstream.…` of docs/architecture.md is a module, or something in one."""
+    names = set(re.findall(r"`(agentstream(?:\.\w+)+)`", (ROOT / "docs" / "architecture.md").read_text()))
+    unknown = []
+    for name in sorted(names):
+        try:
+            pkgutil.resolve_name(name)
+        except (ImportError, AttributeError):
+            unknown.append(name)
+    assert names and unknown == []
