@@ -1,0 +1,301 @@
+"""SipEdge: one SIP stack on Twisted UDP ports, with one DelayedCall.
+
+One mutation, then both queues are drained and the timer is re-armed: :meth:`SipEdge._settle`.
+"""
+
+from __future__ import annotations
+
+import secrets
+from collections import OrderedDict
+from collections.abc import Callable, Iterable, Sequence
+from typing import Any
+
+from twisted.internet.abstract import isIPv6Address
+from twisted.internet.defer import Deferred, gatherResults, maybeDeferred
+from twisted.internet.error import AlreadyCalled, AlreadyCancelled, CannotListenError, MessageLengthError
+from twisted.internet.interfaces import IDelayedCall
+from twisted.internet.protocol import DatagramProtocol
+from twisted.logger import Logger
+
+from agentstream.errors import LocalProtocolError, StartError
+from agentstream.net.listen import ListenAddress, parse_listen
+from agentstream.sip.events import Event, MessageDropped, RequestRefused
+from agentstream.sip.hop import Hop, Listener
+from agentstream.sip.session import Session
+from agentstream.sip.stack import Stack
+from agentstream.sip.uri import Uri
+
+Fields = Iterable[tuple[str, str]]
+
+_LOG_EVERY_S = 60.0
+_LOG_SOURCES = 1000
+
+
+def new_token() -> str:
+    """80 bits of the system's randomness as letters and digits: tags, branches, Call-IDs."""
+    return secrets.token_hex(10)
+
+
+class SipEdge:
+    """The SIP sockets of one node.
+
+    :param reactor: IReactorUDP and IReactorTime; its ``seconds`` is monotonic.
+    :param listen: strings such as ``udp:5060:interface=127.0.0.1``.
+    :param advertise: the address in Via and Contact; "" takes each listener's own.
+    :param on_event: called with every event of the stack but RequestRefused and MessageDropped, in order. An
+        exception in it is logged and loses no other event. It may call the edge's commands; their events come after
+        the present one.
+    :param on_refusal: called with RequestRefused and MessageDropped, beside the log line that a source gets once a
+        minute.
+    :ivar stack: the stack, to look at.
+    """
+
+    log = Logger()
+
+    def __init__(
+        self,
+        reactor: Any,
+        listen: Sequence[str],
+        *,
+        on_event: Callable[[Event], object],
+        advertise: str = "",
+        is_allowed: Callable[[str], bool] | None = None,
+        on_refusal: Callable[[RequestRefused | MessageDropped], object] | None = None,
+        token: Callable[[], str] = new_token,
+        product: str = "agentstream",
+        ring_limit_s: float = 180.0,
+    ) -> None:
+        self._reactor = reactor
+        self._listen = list(listen)
+        self._advertise = advertise
+        self._on_event = on_event
+        self._on_refusal = on_refusal
+        self._ports: dict[str, Any] = {}
+        self._families: dict[str, bool] = {}
+        self._call: IDelayedCall | None = None
+        self._is_settling = False
+        self._said: OrderedDict[str, float] = OrderedDict()
+        self.stack = Stack(
+            token=token,
+            is_allowed=lambda host: is_allowed is None or is_allowed(_plain(host)),
+            product=product,
+            ring_limit_s=ring_limit_s,
+        )
+
+    # -- start and stop ----------------------------------------------------------------------------
+
+    def start(self) -> None:
+        """Bind every listener; raises StartError with one sentence, and then none is bound."""
+        addresses = [parse_listen(text) for text in self._listen]
+        for index, address in enumerate(addresses):
+            if address.is_wildcard and not self._advertise:
+                raise StartError(
+                    f"{self._listen[index]!r} binds every address: set sip.advertise to the one that peers can reach"
+                )
+        try:
+            for index, address in enumerate(addresses):
+                self._bind(f"udp{index}", address)
+        except CannotListenError as error:
+            self._close()
+            raise StartError(
+                f"UDP port {error.port} on {error.interface or 'all addresses'} cannot be bound "
+                f"({error.socketError}): stop what uses it, or change sip.listen"
+            ) from None
+
+    def _bind(self, name: str, address: ListenAddress) -> None:
+        protocol = _Datagrams(self, name)
+        port = self._reactor.listenUDP(address.port, protocol, interface=address.interface, maxPacketSize=65536)
+        self._ports[name] = port
+        self._families[name] = isIPv6Address(address.interface)
+        host = self._advertise or address.interface
+        self.stack.add_listener(name, Listener(address.transport, host, port.getHost().port))
+
+    @property
+    def listeners(self) -> list[Listener]:
+        """What is bound, as others see it, in the order of the listen strings; with the port that the system chose."""
+        return list(self.stack.listeners.values())
+
+    @property
+    def is_draining(self) -> bool:
+        """New calls and OPTIONS are answered 503; live calls go on."""
+        return self.stack.is_draining
+
+    @is_draining.setter
+    def is_draining(self, is_draining: bool) -> None:
+        self.stack.is_draining = is_draining
+
+    def stop(self) -> Deferred[None]:
+        """Close the sockets now and forget every timer; hang up before where peers shall hear of it. Fires when all
+        are closed."""
+        if self._call is not None:
+            self._call.cancel()
+            self._call = None
+        return gatherResults(self._close(), consumeErrors=True).addCallback(lambda _closed: None)
+
+    def _close(self) -> list[Deferred[Any]]:
+        ports, self._ports = self._ports, {}
+        self.stack.listeners.clear()
+        return [maybeDeferred(port.stopListening) for port in ports.values()]
+
+    # -- commands: those of the stack, without the clock -------------------------------------------
+
+    def invite(
+        self,
+        target: Uri,
+        *,
+        from_uri: Uri,
+        to_uri: Uri,
+        sdp: bytes,
+        host: str,
+        port: int = 5060,
+        headers: Fields = (),
+    ) -> Session:
+        """Call ``target`` by way of host (an IP address) and port, from the first listener of its family."""
+        is_v6 = isIPv6Address(host)
+        local = next((name for name, family in self._families.items() if family == is_v6 and name in self._ports), None)
+        if local is None:
+            raise LocalProtocolError("no SIP listener of the target's IP family is bound")
+        hop = Hop("udp", host, port, local)
+        now = self._reactor.seconds()
+        session = self.stack.invite(
+            target, from_uri=from_uri, to_uri=to_uri, sdp=sdp, hop=hop, now=now, headers=headers
+        )
+        self._settle()
+        return session
+
+    def progress(self, session: Session, status: int = 180, sdp: bytes = b"", headers: Fields = ()) -> None:
+        """See :meth:`agentstream.sip.stack.Stack.progress`."""
+        self.stack.progress(session, self._reactor.seconds(), status, sdp, headers)
+        self._settle()
+
+    def answer(self, session: Session, sdp: bytes, headers: Fields = ()) -> None:
+        """See :meth:`agentstream.sip.stack.Stack.answer`."""
+        self.stack.answer(session, sdp, self._reactor.seconds(), headers)
+        self._settle()
+
+    def reject(self, session: Session, status: int, warning: str = "", headers: Fields = ()) -> None:
+        """See :meth:`agentstream.sip.stack.Stack.reject`."""
+        self.stack.reject(session, status, self._reactor.seconds(), warning, headers)
+        self._settle()
+
+    def hang_up(self, session: Session, reason: str = "", headers: Fields = ()) -> None:
+        """See :meth:`agentstream.sip.stack.Stack.hang_up`."""
+        self.stack.hang_up(session, self._reactor.seconds(), reason, headers)
+        self._settle()
+
+    # -- the contract ------------------------------------------------------------------------------
+
+    def datagram_received(self, data: bytes, host: str, port: int, local: str) -> None:
+        """One datagram from the listener of that name."""
+        try:
+            self.stack.receive(data, Hop("udp", host, port, local), self._reactor.seconds())
+        except Exception:
+            self.log.failure("a SIP message from {host} could not be handled", host=host)
+        self._settle()
+
+    def _timer_fired(self) -> None:
+        self._call = None
+        try:
+            self.stack.handle_timer(self._reactor.seconds())
+        except Exception:
+            self.log.failure("a SIP timer could not be handled")
+        self._settle()
+
+    def _settle(self) -> None:
+        """Send what is to be sent, tell what happened, arm the timer. A command from inside an event only adds to the
+        queues."""
+        if self._is_settling:
+            return
+        self._is_settling = True
+        stack = self.stack
+        try:
+            while stack.out or stack.events:
+                # What answers goes out first: a slow consumer of events delays no response.
+                while stack.out:
+                    self._send(*stack.out.popleft())
+                if stack.events:
+                    self._tell(stack.events.popleft())
+        finally:
+            self._is_settling = False
+        self._arm()
+
+    def _send(self, data: bytes, hop: Hop) -> None:
+        port = self._ports.get(hop.local)
+        if port is None:
+            return
+        try:
+            port.write(data, (hop.host, hop.port))
+        except (OSError, ValueError, OverflowError, MessageLengthError) as error:
+            # No route, port 0, a broadcast address: what a peer may have written into its Contact.
+            self.stack.counters["send failed"] += 1
+            self._say(hop.host, "sending to {source} failed: {sentence}", sentence=str(error))
+            self.stack.send_failed(hop, self._reactor.seconds())
+
+    def _tell(self, event: Event) -> None:
+        try:
+            if isinstance(event, RequestRefused | MessageDropped):
+                if isinstance(event, RequestRefused):
+                    self._say(
+                        event.source.host,
+                        "{method} from {source} was refused with {status}: {sentence}",
+                        method=event.method[:32],
+                        status=event.status,
+                        sentence=event.sentence,
+                    )
+                else:
+                    self._say(
+                        event.source.host, "a message from {source} was dropped: {sentence}", sentence=event.sentence
+                    )
+                if self._on_refusal is not None:
+                    self._on_refusal(event)
+            else:
+                self._on_event(event)
+        except Exception:
+            self.log.failure("{event} could not be handled", event=type(event).__name__)
+
+    def _say(self, source: str, text: str, **fields: object) -> None:
+        """Log what others do wrong once a source and minute; sources are forged easily, so their number is bounded."""
+        now = self._reactor.seconds()
+        last = self._said.get(source)
+        if last is not None and now - last < _LOG_EVERY_S:
+            return
+        self._said[source] = now
+        self._said.move_to_end(source)
+        if len(self._said) > _LOG_SOURCES:
+            self._said.popitem(last=False)
+        self.log.info(text, source=source, **fields)
+
+    def _arm(self) -> None:
+        deadline = self.stack.next_timer()
+        call = self._call
+        if deadline is None or not self._ports:
+            if call is not None:
+                call.cancel()
+                self._call = None
+            return
+        delay = max(0.0, deadline - self._reactor.seconds())
+        if call is None:
+            self._call = self._reactor.callLater(delay, self._timer_fired)
+            return
+        # One that fires too early only finds nothing to do; so it is moved only forward.
+        if call.getTime() > deadline:
+            try:
+                call.reset(delay)
+            except (AlreadyCalled, AlreadyCancelled):
+                self._call = self._reactor.callLater(delay, self._timer_fired)
+
+
+def _plain(host: str) -> str:
+    """An IPv4 address that came by an IPv6 socket, as IPv4: that is how address lists say it."""
+    return host[7:] if host.startswith("::ffff:") and "." in host else host
+
+
+class _Datagrams(DatagramProtocol):
+    """One UDP port's way into the edge."""
+
+    def __init__(self, edge: SipEdge, name: str) -> None:
+        self._edge = edge
+        self._name = name
+
+    def datagramReceived(self, datagram: bytes, addr: Any) -> None:
+        self._edge.datagram_received(datagram, addr[0], addr[1], self._name)
