@@ -1,0 +1,203 @@
+"""``agentstream bench``: server, bot and callers as processes of their own, led through a run, and what it showed."""
+
+from __future__ import annotations
+
+import argparse
+import socket
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+import attrs
+import numpy as np
+import orjson
+from rich.console import Console
+
+from agentstream.cli.bench import machine
+from agentstream.cli.bench.analysis import Figures, Load, Sink, analyse, percentile
+from agentstream.cli.bench.frames import PROBE_CALL
+from agentstream.cli.bench.report import Run
+from agentstream.cli.children import Child, Children, children
+from agentstream.cli.server import ServerSettings, free_port, start_server, wait_for_server
+from agentstream.errors import AgentstreamError
+
+_CALLS_A_SECOND = 50
+_WARM_UP_S = 2.0
+_MOST_PROBE_S = 10.0
+_MOST_FLOOR_S = 5.0
+_SPARE_S = 20.0
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """The options of the command."""
+    parser.add_argument("--calls", type=int, default=100, metavar="N", help="two-way calls at once (default 100)")
+    parser.add_argument(
+        "--seconds", type=float, default=20.0, metavar="S", help="steady time that is measured (default 20)"
+    )
+    parser.add_argument("--cadence", type=int, default=100, metavar="MS", help="sound in one message, ms (default 100)")
+    parser.add_argument("--json", action="store_true", help="print one JSON object and nothing else")
+
+
+def run(args: argparse.Namespace) -> int:
+    """Measure; 0 when nothing was lost, 1 when something was."""
+    if not 1 <= args.calls < PROBE_CALL:
+        raise AgentstreamError(f"--calls {args.calls} is out of range: give 1 to {PROBE_CALL - 1}.")
+    if not 1 <= args.seconds <= 3600:
+        raise AgentstreamError(f"--seconds {args.seconds:g} is out of range: give 1 to 3600.")
+    if not (20 <= args.cadence <= 200 and args.cadence % 20 == 0):
+        raise AgentstreamError(f"--cadence {args.cadence} is not possible: give a multiple of 20 from 20 to 200.")
+    if sys.platform != "linux":
+        raise AgentstreamError("agentstream bench reads Linux's /proc and epoll: run it on Linux.")
+    _need_files(args.calls)
+    console = Console(stderr=args.json, quiet=args.json)
+    with tempfile.TemporaryDirectory(prefix="agentstream-bench-") as folder, children() as family:
+        measured = Bench(family, Path(folder), args.calls, args.seconds, args.cadence, console).run()
+    if args.json:
+        sys.stdout.write(orjson.dumps(measured.as_json()).decode() + "\n")
+    else:
+        measured.show(Console())
+    return 0 if measured.is_clean else 1
+
+
+def _need_files(calls: int) -> None:
+    """Raise this process's limit of open files, which its children inherit, to what so many calls need."""
+    import resource
+
+    needed = 4 * (calls + calls // 10) + 200
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if soft >= needed or soft == resource.RLIM_INFINITY:
+        return
+    if hard != resource.RLIM_INFINITY and hard < needed:
+        raise AgentstreamError(
+            f"{calls} calls need {needed} open files and {hard} are allowed: raise it with ulimit -n."
+        )
+    resource.setrlimit(resource.RLIMIT_NOFILE, (needed, hard))
+
+
+@attrs.define(eq=False)
+class Bench:
+    """One run, from the first process to the last figure."""
+
+    family: Children
+    folder: Path
+    calls: int
+    seconds: float
+    cadence_ms: int
+    console: Console
+
+    @property
+    def probes(self) -> int:
+        """Calls beside the others whose bot speaks in bursts: one for each ten."""
+        return max(1, self.calls // 10)
+
+    @property
+    def probe_s(self) -> float:
+        """How long the probes' bots speak."""
+        return min(_MOST_PROBE_S, self.seconds)
+
+    def run(self) -> Run:
+        """Everything, in order."""
+        everything = self.calls + self.probes
+        sink = self.family.start("bot", ["-m", "agentstream.cli.bench.sink", str(self.folder / "sink.npz")])
+        bot = f"ws://127.0.0.1:{self.family.expect(sink, 'listening', _SPARE_S)['port']}"
+        port = free_port(socket.SOCK_DGRAM)
+        settings = ServerSettings(
+            port, {"echo": f"{bot}/echo", "probe": f"{bot}/probe"}, self.cadence_ms, max_calls=everything + 10
+        )
+        server = start_server(self.family, settings.write(self.folder))
+        wait_for_server(self.family, server, port)
+        load = self.family.start(
+            "load", ["-m", "agentstream.cli.bench.load", str(self.folder / "load.npz"), str(port), str(everything)]
+        )
+        self.family.expect(load, "ready", _SPARE_S)
+        pinning = machine.pin(server.pid, is_server=True)
+        for child in (sink, load):
+            machine.pin(child.pid, is_server=False)
+
+        empty_bytes = machine.memory_bytes(server.pid)
+        setup_ms = self.place(load, sink, "echo", self.calls, self.calls)
+        self.rest(_WARM_UP_S)
+        sink.say("steady")
+        load.say("number", seconds=self.seconds)
+        self.console.print(f"measuring for {self.seconds:g} s")
+        began_ns = self.family.expect(load, "numbering", _SPARE_S)["at_ns"]
+        cpu_before, at_before = machine.cpu_s(server.pid), time.monotonic()
+        ended_ns = self.family.expect(load, "numbered", self.seconds + _SPARE_S)["at_ns"]
+        cpu_after, at_after = machine.cpu_s(server.pid), time.monotonic()
+        held_bytes = machine.memory_bytes(server.pid)
+        self.family.expect(load, "settled", _SPARE_S)
+
+        self.place(load, sink, "probe", self.probes, everything)
+        sink.say("probe", seconds=self.probe_s)
+        self.console.print(f"bursts of {self.probes} more bots for {self.probe_s:g} s")
+        self.rest(self.probe_s + 1.0)
+        load.say("finish")
+        self.family.expect(load, "saved", _SPARE_S + everything / _CALLS_A_SECOND)
+        self.rest(0.2)
+        sink.say("finish")
+        self.family.expect(sink, "saved", _SPARE_S)
+        server.end()
+        tick_p99_ms = _tick_p99_ms(server)
+
+        floor = self.family.start(
+            "floor",
+            [
+                "-m",
+                "agentstream.cli.bench.floor",
+                str(self.calls),
+                str(min(_MOST_FLOOR_S, self.seconds)),
+                str(self.cadence_ms),
+            ],
+        )
+        self.console.print("the floor: socket calls alone")
+        floor_percent = self.family.expect(floor, "floor", _MOST_FLOOR_S + _SPARE_S)["percent_per_call"]
+        return Run(
+            machine=machine.machine_name(),
+            pinning=pinning,
+            calls=self.calls,
+            probes=self.probes,
+            seconds=self.seconds,
+            cadence_ms=self.cadence_ms,
+            cpu_percent_per_call=100 * (cpu_after - cpu_before) / (at_after - at_before) / self.calls,
+            floor_percent_per_call=floor_percent,
+            memory_mb_per_call=(held_bytes - empty_bytes) / self.calls / 1e6,
+            tick_p99_ms=tick_p99_ms,
+            setup_p95_ms=percentile(np.array(setup_ms), 95),
+            figures=self.figures((began_ns, ended_ns)),
+        )
+
+    def place(self, load: Child, sink: Child, user: str, calls: int, streams: int) -> list[float]:
+        """Have calls placed and wait until each has its stream; returns how long each answer took, ms."""
+        self.console.print(f"placing {calls} calls, {_CALLS_A_SECOND} a second")
+        load.say("place", user=user, calls=calls, per_second=_CALLS_A_SECOND)
+        setup_ms: list[float] = self.family.expect(load, "placed", _SPARE_S + calls / _CALLS_A_SECOND)["setup_ms"]
+        while self.family.expect(sink, "stream_started", _SPARE_S)["streams"] < streams:
+            pass
+        return setup_ms
+
+    def rest(self, seconds: float) -> None:
+        """Let time pass; a process that ends meanwhile is an error."""
+        until = time.monotonic() + seconds
+        while (left := until - time.monotonic()) > 0:
+            self.family.pump(left)
+            for child in self.family.all:
+                if child.is_over:
+                    raise AgentstreamError(child.last_words())
+
+    def figures(self, window_ns: tuple[int, int]) -> Figures:
+        """What load and bot have noted, analysed."""
+        with np.load(self.folder / "load.npz") as noted:
+            load = Load(noted["sent"], noted["received"])
+        with np.load(self.folder / "sink.npz") as noted:
+            sink = Sink(noted["messages"], noted["codes"], noted["bursts"])
+        return analyse(load, sink, window_ns)
+
+
+def _tick_p99_ms(server: Child) -> float:
+    """What the server says of its tick when it stops."""
+    for news in reversed(server.news):
+        value = (news.get("fields") or {}).get("tick_p99_ms")
+        if isinstance(value, int | float):
+            return float(value)
+    return float("nan")

@@ -1,0 +1,112 @@
+"""The floor: what the socket calls of so many calls cost by themselves, with no server around them.
+
+Run as a process: ``python -m agentstream.cli.bench.floor CALLS SECONDS CADENCE_MS``. It forks a partner, which stands
+for callers and bot on another core. Every 20 ms the worker receives and sends one packet of 172 bytes on each of CALLS
+connected UDP sockets, and at the cadence reads and writes one message on each of CALLS socket pairs. Nothing is
+decoded, counted or framed. Its own user and system time, in percent of a core a call, goes to standard output as one
+JSON object.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import resource
+import signal
+import socket
+import sys
+import time
+
+import attrs
+import orjson
+
+from agentstream.cli.bench.machine import pin
+
+TICK_S = 0.02
+PACKET = bytes(12 + 160)
+_HALF_TICK_S = TICK_S / 2
+
+
+def message_bytes(cadence_ms: int) -> int:
+    """The length of one media message on the wire: base64 of PCM16 at 8 kHz, its JSON and its WebSocket header."""
+    return -(-cadence_ms * 16 // 3) * 4 + 140 + 8
+
+
+@attrs.frozen
+class Pairs:
+    """Both ends of everything that is read and written: (worker's, partner's)."""
+
+    packets: list[tuple[socket.socket, socket.socket]]
+    streams: list[tuple[socket.socket, socket.socket]]
+
+    @classmethod
+    def open(cls, calls: int) -> Pairs:
+        """Connect so many UDP sockets and socket pairs, none of which waits."""
+        packets = []
+        for _ in range(calls):
+            one, other = (socket.socket(socket.AF_INET, socket.SOCK_DGRAM) for _ in range(2))
+            for end in (one, other):
+                end.bind(("127.0.0.1", 0))
+                end.setblocking(False)
+            one.connect(other.getsockname())
+            other.connect(one.getsockname())
+            packets.append((one, other))
+        streams = []
+        for _ in range(calls):
+            pair = socket.socketpair()
+            for end in pair:
+                end.setblocking(False)
+            streams.append(pair)
+        return cls(packets, streams)
+
+
+def exchange(packets: list[socket.socket], streams: list[int], message: bytes) -> None:
+    """One tick: a packet in and out of each socket, a message in and out of each stream given."""
+    for sock in packets:
+        with contextlib.suppress(BlockingIOError):
+            sock.recv(2048)
+        sock.send(PACKET)
+    for fd in streams:
+        with contextlib.suppress(BlockingIOError):
+            os.read(fd, 65536)
+        with contextlib.suppress(BlockingIOError):
+            os.write(fd, message)
+
+
+def play(end: int, pairs: Pairs, seconds: float, cadence_ms: int, start: float) -> None:
+    """Exchange on one end (0 worker, 1 partner) on the 20 ms grid that begins at start; streams take turns."""
+    packets = [pair[end] for pair in pairs.packets]
+    fds = [pair[end].fileno() for pair in pairs.streams]
+    turns = max(1, cadence_ms // 20)
+    message = bytes(message_bytes(cadence_ms))
+    for tick in range(int(seconds / TICK_S)):
+        wait = start + tick * TICK_S - time.monotonic()
+        if wait > 0:
+            time.sleep(wait)
+        exchange(packets, fds[tick % turns :: turns], message)
+
+
+def measure(calls: int, seconds: float, cadence_ms: int) -> float:
+    """CPU of the worker in percent of a core a call."""
+    pairs = Pairs.open(calls)
+    start = time.monotonic() + 0.1
+    partner = os.fork()
+    if partner == 0:
+        pin(os.getpid(), is_server=False)
+        play(1, pairs, seconds + 1.0, cadence_ms, start - _HALF_TICK_S)
+        os._exit(0)
+    try:
+        pin(os.getpid(), is_server=True)
+        before, began = resource.getrusage(resource.RUSAGE_SELF), time.monotonic()
+        play(0, pairs, seconds, cadence_ms, start)
+        after, ended = resource.getrusage(resource.RUSAGE_SELF), time.monotonic()
+    finally:
+        os.kill(partner, signal.SIGKILL)
+        os.waitpid(partner, 0)
+    spent = after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
+    return 100 * spent / (ended - began) / calls
+
+
+if __name__ == "__main__":
+    percent = measure(int(sys.argv[1]), float(sys.argv[2]), int(sys.argv[3]))
+    sys.stdout.buffer.write(orjson.dumps({"kind": "floor", "percent_per_call": percent}) + b"\n")

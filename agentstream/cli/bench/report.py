@@ -1,0 +1,114 @@
+"""What a bench run shows: one JSON object with fixed names, or a table for people."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import attrs
+from rich.console import Console
+from rich.table import Table
+
+from agentstream.cli.bench.analysis import Figures, percentile
+
+
+@attrs.frozen
+class Run:
+    """One run.
+
+    :ivar calls: two-way calls in the steady time. :ivar probes: calls beside them, after it, whose bot speaks in
+        bursts.
+    :ivar cpu_percent_per_call: of one core, user and system, of the server and its children, in the steady time.
+    :ivar floor_percent_per_call: what the socket calls alone cost (agentstream.cli.bench.floor).
+    :ivar tick_p99_ms: the server's own figure; nan where it gave none.
+    :ivar setup_p95_ms: from INVITE to 200 in the load's clock.
+    """
+
+    machine: str
+    pinning: str
+    calls: int
+    probes: int
+    seconds: float
+    cadence_ms: int
+    cpu_percent_per_call: float
+    floor_percent_per_call: float
+    memory_mb_per_call: float
+    tick_p99_ms: float
+    setup_p95_ms: float
+    figures: Figures
+
+    def as_json(self) -> dict[str, Any]:
+        """The object that ``--json`` prints; a figure that could not be measured is null."""
+        figures = self.figures
+        return {
+            "machine": self.machine,
+            "pinning": self.pinning,
+            "calls": self.calls,
+            "seconds": self.seconds,
+            "cadence_ms": self.cadence_ms,
+            "cpu_percent_per_call": _rounded(self.cpu_percent_per_call, 4),
+            "floor_percent_per_call": _rounded(self.floor_percent_per_call, 4),
+            "frames_sent": figures.frames_sent,
+            "frames_lost": figures.frames_lost,
+            "frames_lost_to_bot": figures.frames_lost_to_bot,
+            "frames_lost_to_caller": figures.frames_lost_to_caller,
+            "frames_foreign": figures.frames_foreign,
+            "bot_to_rtp_p95_ms": _rounded(percentile(figures.bot_to_rtp_ms, 95), 2),
+            "bot_to_rtp_samples": len(figures.bot_to_rtp_ms),
+            "rtp_to_bot_p95_ms": _rounded(percentile(figures.rtp_to_bot_ms, 95), 2),
+            "round_trip_p95_ms": _rounded(percentile(figures.round_trip_ms, 95), 2),
+            "egress_p99_ms": _rounded(percentile(figures.egress_ms, 99), 3),
+            "tick_p99_ms": _rounded(self.tick_p99_ms, 3),
+            "setup_p95_ms": _rounded(self.setup_p95_ms, 2),
+            "memory_mb_per_call": _rounded(self.memory_mb_per_call, 4),
+        }
+
+    @property
+    def is_clean(self) -> bool:
+        """Nothing was lost and nobody heard another call."""
+        return self.figures.frames_sent > 0 and self.figures.frames_lost == 0 and self.figures.frames_foreign == 0
+
+    def show(self, console: Console) -> None:
+        """Print the table."""
+        figures = self.figures
+        table = Table(
+            title=f"{self.calls} two-way calls for {self.seconds:g} s, {self.cadence_ms} ms messages", show_header=False
+        )
+        table.add_column(justify="left")
+        table.add_column(justify="right")
+        table.add_column(justify="left")
+        for name, value, unit in (
+            ("CPU of the server, a call", _text(self.cpu_percent_per_call, 4), "% of a core"),
+            ("the same, socket calls alone (floor)", _text(self.floor_percent_per_call, 4), "% of a core"),
+            ("memory, a call", _text(self.memory_mb_per_call, 3), "MB"),
+            ("frames sent by callers", str(figures.frames_sent), ""),
+            ("lost on the way to the bot", str(figures.frames_lost_to_bot), ""),
+            ("lost on the way to the caller", str(figures.frames_lost_to_caller), ""),
+            ("heard by another call", str(figures.frames_foreign), ""),
+            (
+                "bot to RTP, p95",
+                _text(percentile(figures.bot_to_rtp_ms, 95), 1),
+                f"ms ({len(figures.bot_to_rtp_ms)} bursts)",
+            ),
+            ("RTP to bot, p95", _text(percentile(figures.rtp_to_bot_ms, 95), 1), "ms (with the playout delay)"),
+            ("caller to bot to caller, p95", _text(percentile(figures.round_trip_ms, 95), 1), "ms"),
+            ("packets off their 20 ms grid, p99", _text(percentile(figures.egress_ms, 99), 2), "ms"),
+            ("tick, p99", _text(self.tick_p99_ms, 2), "ms"),
+            ("INVITE to 200, p95", _text(self.setup_p95_ms, 1), "ms"),
+        ):
+            table.add_row(name, value, unit)
+        console.print(table)
+        console.print(f"{self.machine}; {self.pinning}.")
+        console.print(
+            "Loopback charges the receiver's part of the network's work to the sender. Bursts meet an empty queue and"
+            f" come at random phases, from {self.probes} calls beside the {self.calls}; the 20 ms grid alone makes 19 ms"
+            " of their p95."
+        )
+
+
+def _rounded(value: float, digits: int) -> float | None:
+    return None if math.isnan(value) else round(value, digits)
+
+
+def _text(value: float, digits: int) -> str:
+    return "not measured" if math.isnan(value) else f"{value:.{digits}f}"

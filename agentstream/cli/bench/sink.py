@@ -1,0 +1,257 @@
+"""The bench's bot: a WebSocket server that echoes (path /echo) or speaks in bursts (path /probe), and notes it all.
+
+Run as a process: ``python -m agentstream.cli.bench.sink RESULT.npz``. It tells ``listening`` with its port,
+``stream_started`` for each stream, and takes the orders ``steady``, ``probe`` (seconds) and ``finish``. What it noted
+goes to RESULT.npz:
+
+- ``messages``: MESSAGE records, one a media message, with the kernel's time of arrival;
+- ``codes``: uint8[blocks, 8], the places in those messages' audio where frame numbers may be, in the same order;
+- ``bursts``: BURST records, one a burst that a probe wrote.
+
+Nothing is worked out here that can be worked out later: what is spent here could disturb what is measured.
+"""
+
+from __future__ import annotations
+
+import gc
+import heapq
+import random
+import select
+import socket
+import struct
+import sys
+import time
+from collections.abc import Callable
+
+import attrs
+import numpy as np
+import orjson
+import pybase64
+
+from agentstream.audio.g711 import ULAW_TO_PCM
+from agentstream.cli.bench import frames
+from agentstream.cli.bench.control import Orders, tell
+from agentstream.cli.bench.websocket import CLOSE, PING, PONG, TEXT, FrameReader, accept_upgrade, frame
+from agentstream.cli.kernel_time import ANCILLARY_BYTES, ArrivalClock, ask_for_time
+
+MESSAGE = np.dtype([("at_ns", "<i8"), ("blocks", "<u4"), ("stream", "<u4")])
+BURST = np.dtype([("at_ns", "<i8"), ("frame", "<u4"), ("call", "<u4")])
+_RECORD = struct.Struct("<qII")
+
+_BURST_EVERY_S = 0.5
+_PHASE_S = 0.02
+_READ_BYTES = 262144
+
+
+@attrs.define(eq=False)
+class Stream:
+    """One WebSocket connection."""
+
+    sock: socket.socket
+    number: int
+    reader: FrameReader | None = None
+    head: bytes = b""
+    is_probe: bool = False
+    stream_sid: str = ""
+    unsent: bytes = b""
+    bursts: int = 0
+
+
+@attrs.define(eq=False)
+class Sink:
+    """All streams, on one epoll object.
+
+    :ivar random: uniform in [0, 1): the phases of bursts.
+    """
+
+    listener: socket.socket
+    random: Callable[[], float]
+    poller: select.epoll = attrs.field(factory=select.epoll)
+    clock: ArrivalClock = attrs.field(factory=ArrivalClock)
+    streams: dict[int, Stream] = attrs.field(factory=dict)
+    messages: bytearray = attrs.field(factory=bytearray)
+    fields: bytearray = attrs.field(factory=bytearray)
+    written: bytearray = attrs.field(factory=bytearray)
+    due: list[tuple[float, int]] = attrs.field(factory=list)
+    probe_until: float = 0.0
+    accepted: int = 0
+    started: int = 0
+
+    def accept(self) -> None:
+        """Take every connection that waits."""
+        while True:
+            try:
+                sock, _ = self.listener.accept()
+            except BlockingIOError:
+                return
+            sock.setblocking(False)
+            sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+            ask_for_time(sock)
+            self.streams[sock.fileno()] = Stream(sock, self.accepted)
+            self.accepted += 1
+            self.poller.register(sock, select.EPOLLIN)
+
+    def read(self, stream: Stream) -> None:
+        """Take what one connection has sent."""
+        try:
+            data, ancillary, _, _ = stream.sock.recvmsg(_READ_BYTES, ANCILLARY_BYTES)
+        except BlockingIOError:
+            return
+        except OSError:
+            data, ancillary = b"", []
+        if not data:
+            self.close(stream)
+            return
+        if stream.reader is None:
+            data = self.shake_hands(stream, data)
+            if stream.reader is None:
+                return
+        at_ns = self.clock.arrival_ns(ancillary)
+        for opcode, payload in stream.reader.receive(data):
+            if opcode == TEXT:
+                self.take(stream, payload, at_ns)
+            elif opcode == PING:
+                self.send(stream, frame(PONG, payload))
+            elif opcode == CLOSE:
+                self.send(stream, frame(CLOSE, payload[:2]))
+                self.close(stream)
+                return
+
+    def shake_hands(self, stream: Stream, data: bytes) -> bytes:
+        """Answer the handshake when its head is whole; returns what came behind it."""
+        stream.head += data
+        head, end, rest = stream.head.partition(b"\r\n\r\n")
+        if not end:
+            return b""
+        path, answer = accept_upgrade(head)
+        stream.is_probe = path.startswith("/probe")
+        stream.reader = FrameReader()
+        self.send(stream, answer)
+        return rest
+
+    def take(self, stream: Stream, text: bytes, at_ns: int) -> None:
+        """Take one JSON message: note its audio, and echo it unless this is a probe's stream."""
+        message = orjson.loads(text)
+        event = message.get("event")
+        if event == "media":
+            payload = message["media"]["payload"]
+            fields = frames.pcm_code_fields(pybase64.b64decode(payload))
+            self.fields += fields
+            self.messages += _RECORD.pack(at_ns, len(fields) // (2 * frames.CODE_BYTES), stream.number)
+            if not stream.is_probe:
+                self.send(stream, frame(TEXT, self.media(stream, payload.encode("ascii"))))
+        elif event == "start":
+            stream.stream_sid = message["start"]["stream_sid"]
+            self.started += 1
+            tell("stream_started", streams=self.started)
+
+    def media(self, stream: Stream, payload: bytes) -> bytes:
+        """A media message of ours; payload is base64."""
+        sid = stream.stream_sid.encode("ascii")
+        return b'{"event":"media","stream_sid":"' + sid + b'","media":{"payload":"' + payload + b'"}}'
+
+    def send(self, stream: Stream, data: bytes) -> None:
+        """Write now what the kernel takes and keep the rest for later."""
+        if stream.unsent:
+            stream.unsent += data
+            return
+        try:
+            sent = stream.sock.send(data)
+        except BlockingIOError:
+            sent = 0
+        except OSError:
+            return
+        if sent < len(data):
+            stream.unsent = data[sent:]
+            self.poller.modify(stream.sock, select.EPOLLIN | select.EPOLLOUT)
+
+    def flush(self, stream: Stream) -> None:
+        """The kernel has room again."""
+        data, stream.unsent = stream.unsent, b""
+        self.send(stream, data)
+        if not stream.unsent:
+            self.poller.modify(stream.sock, select.EPOLLIN)
+
+    def close(self, stream: Stream) -> None:
+        """Forget a connection."""
+        fd = stream.sock.fileno()
+        if fd in self.streams:
+            self.poller.unregister(fd)
+            del self.streams[fd]
+            stream.sock.close()
+
+    def begin_probes(self, now: float, seconds: float) -> None:
+        """For so many seconds, each probe's stream speaks 40 ms about twice a second, at phases of chance."""
+        self.probe_until = now + seconds
+        self.due = [
+            (now + self.random() * _BURST_EVERY_S, fd) for fd, stream in self.streams.items() if stream.is_probe
+        ]
+        heapq.heapify(self.due)
+
+    def speak_due(self, now: float) -> None:
+        """Write the bursts that are due."""
+        while self.due and self.due[0][0] <= now:
+            at, fd = heapq.heappop(self.due)
+            stream = self.streams.get(fd)
+            if stream is None or at > self.probe_until:
+                continue
+            call = frames.PROBE_CALL + stream.number % (frames.MAX_CALLS - frames.PROBE_CALL)
+            rows = [frames.code_of(call, stream.bursts + i) + _TONE for i in range(frames.BURST_FRAMES)]
+            pcm = np.take(ULAW_TO_PCM, np.frombuffer(b"".join(rows), np.uint8)).tobytes()
+            data = frame(TEXT, self.media(stream, pybase64.b64encode(pcm)))
+            self.written += _RECORD.pack(time.monotonic_ns(), stream.bursts, call)
+            self.send(stream, data)
+            stream.bursts += frames.BURST_FRAMES
+            heapq.heappush(self.due, (at + _BURST_EVERY_S + self.random() * _PHASE_S, fd))
+
+    def save(self, path: str) -> None:
+        """Write what was noted."""
+        np.savez(
+            path,
+            messages=np.frombuffer(self.messages, MESSAGE),
+            codes=frames.codes_of_pcm_fields(self.fields),
+            bursts=np.frombuffer(self.written, BURST),
+        )
+
+
+_TONE = bytes((0x9F, 0x1F)) * ((frames.FRAME_BYTES - frames.CODE_BYTES) // 2)
+
+
+def run(path: str) -> None:
+    """Serve until the order to finish, or until nobody is there to give it."""
+    listener = socket.create_server(("127.0.0.1", 0), backlog=1024)
+    listener.setblocking(False)
+    sink = Sink(listener, random.random)
+    sink.poller.register(listener, select.EPOLLIN)
+    sink.poller.register(0, select.EPOLLIN)
+    orders = Orders()
+    tell("listening", port=listener.getsockname()[1])
+    is_finished = False
+    while not is_finished and not orders.is_over:
+        timeout = max(0.0, min(1.0, sink.due[0][0] - time.monotonic())) if sink.due else 1.0
+        for fd, flags in sink.poller.poll(timeout):
+            if fd == listener.fileno():
+                sink.accept()
+            elif fd == 0:
+                for order in orders.poll():
+                    if order["kind"] == "steady":
+                        # Nothing that is noted from here on has cycles, and a collection would hold up every stream.
+                        gc.collect()
+                        gc.disable()
+                    elif order["kind"] == "probe":
+                        sink.begin_probes(time.monotonic(), order["seconds"])
+                    elif order["kind"] == "finish":
+                        is_finished = True
+            elif (stream := sink.streams.get(fd)) is not None:
+                if flags & select.EPOLLOUT:
+                    sink.flush(stream)
+                if flags & ~select.EPOLLOUT:
+                    sink.read(stream)
+        sink.speak_due(time.monotonic())
+    if is_finished:
+        sink.save(path)
+        tell("saved")
+
+
+if __name__ == "__main__":
+    run(sys.argv[1])
