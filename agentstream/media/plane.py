@@ -1,0 +1,395 @@
+"""The media plane: one 20 ms tick for all calls.
+
+``MediaPlane`` owns the matrices in which a leg is a row, and the one LoopingCall that moves them. A tick sends first
+and receives second: the packets of this slot leave on time whatever has arrived. No Python call in a tick grows with
+the number of legs except the socket calls and the listeners whose chunk is whole; tests/media/test_growth.py counts.
+
+``MediaLeg`` is what the rooms above hold: one leg's port, its playback queue, its listeners.
+"""
+
+from __future__ import annotations
+
+import heapq
+from collections.abc import Callable, Iterator
+
+import attrs
+import numpy as np
+from twisted.internet.defer import Deferred
+from twisted.internet.interfaces import IReactorTime
+from twisted.internet.task import LoopingCall
+from twisted.logger import Logger
+
+from agentstream.errors import ResourceError
+from agentstream.media.ears import ChunkFn, Ear, Ears
+from agentstream.media.egress import ALAW, ULAW, Egress, digit_slots
+from agentstream.media.latch import Latch
+from agentstream.media.measure import TimeHistogram
+from agentstream.media.playback import Playback, PlaybackBank, PlaybackBudget
+from agentstream.media.ports import READS_A_TICK, Address, DatagramPorts, Pass
+from agentstream.media.reception import Reception
+from agentstream.media.ring import Rings
+from agentstream.media.slack import SlackCollector
+from agentstream.rtp.events import EventPacket
+from agentstream.sdp.negotiation import MediaPlan
+
+SLOT_S = 0.020
+MOST_SENT_SLOTS = 5
+"""Frames that a late tick sends a row at the most; beyond them the RTP timestamp jumps."""
+
+MOST_HEARD_SLOTS = 50
+"""Frames that a late tick plays towards listeners at the most."""
+
+RATE_HZ = 8000
+LATE_S = 0.010
+LATE_TICKS = 50
+"""A second of ticks that were all late: the node takes no more calls."""
+
+HOUSEKEEPING_TICKS = 50
+
+
+@attrs.frozen
+class MediaSettings:
+    """What the plane is told.
+
+    :ivar rows: legs at once.
+    :ivar playout_ms: how long a caller's sound is held back for late packets.
+    :ivar playback_ms: what one bot may queue.
+    :ivar playback_memory: bytes that all bots together may queue.
+    """
+
+    rows: int = 200
+    playout_ms: int = 60
+    playback_ms: int = 600_000
+    playback_memory: int = 1 << 30
+
+
+@attrs.frozen
+class LegStatistics:
+    """What one leg's wire saw; packets unless said otherwise.
+
+    :ivar lost: missing sequence numbers (RFC 3550 A.3); never below zero.
+    :ivar jitter_ms: interarrival jitter (RFC 3550 A.8) of the ticks that found the packets, so in steps of 20 ms.
+    :ivar concealed_ms: lost audio that was made up.
+    :ivar foreign: from sources that were not heard.
+    :ivar discarded: of a flood, unread.
+    :ivar refused: packets that were not heard, by a fixed sentence.
+    :ivar send_errors: packets that the kernel refused.
+    """
+
+    received: int
+    lost: int
+    late: int
+    duplicate: int
+    jitter_ms: float
+    concealed_ms: int
+    foreign: int
+    discarded: int
+    refused: dict[str, int]
+    sent: int
+    send_errors: int
+    underruns: int
+
+
+class MediaPlane:
+    """All legs of this node.
+
+    :param random_bits: ``random_bits(n)`` gives n unpredictable bits, for SSRCs and first sequence numbers.
+    """
+
+    log = Logger()
+
+    def __init__(
+        self,
+        clock: IReactorTime,
+        ports: DatagramPorts,
+        settings: MediaSettings,
+        random_bits: Callable[[int], int],
+        collector: SlackCollector | None = None,
+    ) -> None:
+        rows = settings.rows
+        self.settings = settings
+        self._clock = clock
+        self._ports = ports
+        self._random_bits = random_bits
+        self._collector = collector
+        self._rings = Rings(rows)
+        self._reception = Reception(rows, self._rings)
+        self._playback = PlaybackBank(rows, RATE_HZ)
+        self._egress = Egress(rows)
+        self._ears = Ears(4 * rows, RATE_HZ)
+        self._outgoing = np.zeros((rows, RATE_HZ // 50), np.int16)
+        self._heard = np.zeros((rows, RATE_HZ // 50), np.int16)
+        self._arrived = Pass()
+        self._free = list(range(rows))
+        self._high = 0
+        self._legs: dict[int, MediaLeg] = {}
+        self._digits: list[tuple[MediaLeg, str, int]] = []
+        self._tick_number = 0
+        self._late_in_a_row = 0
+        self._due_at = 0.0
+        self.budget = PlaybackBudget(settings.playback_memory)
+        self.tick_duration = TimeHistogram()
+        self.tick_lateness = TimeHistogram()
+        self.late_slots = 0
+        self.skipped_slots = 0
+        self._loop = LoopingCall.withCount(self._run_tick)
+        self._loop.clock = clock
+        self._reception.on_digit = self._keep_digit
+        self._reception.on_latched = self._egress.move
+        self._egress.on_digits_sent = self._end_digits
+
+    # Start and stop
+
+    def start(self) -> None:
+        """Begin to tick; every 20 ms from now."""
+        self._due_at = self._clock.seconds()
+        self._loop.start(SLOT_S, now=False).addErrback(
+            lambda failure: self.log.failure("the media tick died: every call is silent now", failure)
+        )
+
+    def stop(self) -> None:
+        """Close every leg and every port."""
+        if self._loop.running:
+            self._loop.stop()
+        for leg in list(self._legs.values()):
+            leg.close()
+        self._ports.stop()
+
+    @property
+    def legs(self) -> int:
+        """Legs that are open."""
+        return len(self._legs)
+
+    @property
+    def is_overloaded(self) -> bool:
+        """Every tick of the last second was late: take no more calls."""
+        return self._late_in_a_row >= LATE_TICKS
+
+    def open_leg(self) -> MediaLeg:
+        """A new leg with ports of its own. Raises ResourceError when there is no row or no port pair."""
+        if not self._free:
+            raise ResourceError(f"all {self.settings.rows} calls that [media] max_calls allows are up")
+        now = self._clock.seconds()
+        row = heapq.heappop(self._free)
+        try:
+            port = self._ports.open(row, now)
+        except ResourceError:
+            heapq.heappush(self._free, row)
+            raise
+        bits = self._random_bits
+        self._rings.open(row, self.settings.playout_ms)
+        self._reception.open(row)
+        self._egress.open(row, self._ports.sender(row), bits(32), bits(16), bits(32))
+        playback = self._playback.open(row, self.budget, self.settings.playback_ms)
+        leg = MediaLeg(self, row, port, playback)
+        self._legs[row] = leg
+        self._high = max(self._high, row + 1)
+        return leg
+
+    # The tick
+
+    def _run_tick(self, slots: int) -> None:
+        began = self._clock.seconds()
+        self._due_at += slots * SLOT_S
+        lateness = began - self._due_at + (slots - 1) * SLOT_S
+        self.tick_lateness.add(lateness)
+        self._late_in_a_row = self._late_in_a_row + 1 if lateness > LATE_S else 0
+        self._tick_number += slots
+        if slots > 1:
+            self.late_slots += slots - 1
+        try:
+            self.tick(slots, began)
+        except Exception:
+            self.log.failure("a media tick failed; the next one goes on")
+        took = self._clock.seconds() - began
+        self.tick_duration.add(took)
+        if self._collector is not None:
+            self._collector.after_tick(took, len(self._legs))
+
+    def tick(self, slots: int, now: float) -> None:
+        """Move every leg on by this many 20 ms slots."""
+        high = self._high
+        if high:
+            self._send(high, slots)
+            self._receive(now)
+            if self._digits:
+                self._tell_digits()
+            self._hear(high, slots)
+        if self._tick_number % HOUSEKEEPING_TICKS < slots:
+            self._ports.release(now)
+            for row in list(self._legs):
+                self._reception.expire_digits(row, now)
+            self._tell_digits()
+
+    def _send(self, high: int, slots: int) -> None:
+        outgoing = self._outgoing[:high]
+        for _ in range(min(slots, MOST_SENT_SLOTS)):
+            self._playback.take(high, outgoing)
+            self._egress.send(high, outgoing)
+            self._playback.settle(high)
+        if slots > MOST_SENT_SLOTS:
+            self.skipped_slots += slots - MOST_SENT_SLOTS
+            self._egress.jump(high, slots - MOST_SENT_SLOTS)
+
+    def _receive(self, now: float) -> None:
+        arrived, views = self._arrived, self._reception.views
+        for _ in range(READS_A_TICK):
+            if not self._ports.receive(views, arrived):
+                return
+            self._reception.take(arrived, self._tick_number, now)
+        self._ports.discard()
+
+    def _tell_digits(self) -> None:
+        # Told behind the receive pass and not in it: what a digit sets off may close a leg and open another in its row.
+        digits, self._digits = self._digits, []
+        for leg, digit, duration_ms in digits:
+            leg.on_digit(digit, duration_ms)
+
+    def _hear(self, high: int, slots: int) -> None:
+        heard = self._heard[:high]
+        for _ in range(min(slots, MOST_HEARD_SLOTS)):
+            self._rings.play(high, heard)
+            self._ears.hear(heard)
+
+    # What legs ask for
+
+    def _keep_digit(self, row: int, digit: str, duration_ms: int) -> None:
+        self._digits.append((self._legs[row], digit, duration_ms))
+
+    def _end_digits(self, row: int) -> None:
+        leg = self._legs.get(row)
+        if leg is not None:
+            leg.digits_left()
+
+    def describe(self, row: int, plan: MediaPlan, signalling_host: str, nat: str) -> None:
+        """Point a row at what its far end described."""
+        law = ALAW if plan.codec == "PCMA" else ULAW
+        address = (plan.remote_host, plan.remote_port)
+        self._rings.forget_source(row)
+        self._reception.describe(
+            row,
+            Latch(address, signalling_host, nat),
+            plan.receive_payload_type,
+            plan.receive_digit_payload_type,
+            law,
+            plan.may_receive,
+        )
+        is_halved = plan.maxptime_ms is not None and plan.maxptime_ms < 20
+        self._egress.direct(row, address, plan.send_payload_type, law, plan.may_send, is_halved)
+
+    def hear(self, row: int, chunk_ms: int, fn: ChunkFn) -> Callable[[], None]:
+        """Add a listener; returns what removes it."""
+        ear: Ear = self._ears.add(row, chunk_ms, fn)
+        return lambda: self._ears.remove(ear)
+
+    def send_digits(self, row: int, payload_type: int, slots: Iterator[EventPacket | None]) -> None:
+        """Send RFC 4733 packets in place of a row's audio."""
+        self._egress.send_digits(row, payload_type, slots)
+
+    def statistics(self, row: int) -> LegStatistics:
+        """What a row's wire has seen so far."""
+        wire, ring, refused = self._reception.statistics, self._rings, self._reception.refused[row]
+        return LegStatistics(
+            received=int(wire.received[row]),
+            lost=max(0, wire.lost(row)),
+            late=int(ring.late[row]),
+            duplicate=int(ring.duplicate[row]),
+            jitter_ms=round(wire.jitter_ms(row), 2),
+            concealed_ms=int(ring.concealed[row]) * 10,
+            foreign=int(self._reception.foreign[row]),
+            discarded=self._ports.discarded[row],
+            refused=dict(refused),
+            sent=int(self._egress.sent[row]),
+            send_errors=int(self._egress.refused[row]),
+            underruns=int(self._playback.underruns[row]),
+        )
+
+    def close_row(self, row: int) -> None:
+        """Give a row and its ports back."""
+        del self._legs[row]
+        self._egress.close(row)
+        self._reception.close(row)
+        self._rings.forget_source(row)
+        self._ports.close(row, self._clock.seconds())
+        heapq.heappush(self._free, row)
+        self._high = max(self._legs) + 1 if self._legs else 0
+
+
+class MediaLeg:
+    """One leg's media.
+
+    :ivar port: its RTP port.
+    :ivar rate_hz: samples a second of what is heard and played.
+    :ivar playback: what it has yet to say.
+    :ivar on_digit: called with each DTMF digit and its duration in ms.
+    """
+
+    rate_hz = RATE_HZ
+
+    def __init__(self, plane: MediaPlane, row: int, port: int, playback: Playback) -> None:
+        self._plane = plane
+        self._row = row
+        self.port = port
+        self.playback = playback
+        self.on_digit: Callable[[str, int], None] = lambda digit, duration_ms: None
+        self._plan: MediaPlan | None = None
+        self._listening: list[Callable[[], None]] = []
+        self._digits_sent: Deferred[None] | None = None
+        self._final: LegStatistics | None = None
+
+    def describe(self, plan: MediaPlan, signalling_host: str, nat: str) -> None:
+        """What offer and answer agreed on: from now on the leg sends every 20 ms, if it may, and hears its source."""
+        self._plan = plan
+        self._plane.describe(self._row, plan, signalling_host, nat)
+
+    @property
+    def remote(self) -> Address | None:
+        """The address in the far end's SDP."""
+        return None if self._plan is None else (self._plan.remote_host, self._plan.remote_port)
+
+    def hear(self, chunk_ms: int, fn: ChunkFn) -> Callable[[], None]:
+        """Hand every whole chunk of what the far end says to ``fn``; returns a function that ends it."""
+        if self._final is not None:
+            return lambda: None
+        stop = self._plane.hear(self._row, chunk_ms, fn)
+        self._listening.append(stop)
+        return stop
+
+    def send_digits(self, digits: str, duration_ms: int = 100, gap_ms: int = 60) -> Deferred[None]:
+        """Send DTMF digits by RFC 4733; fires when the last one has left.
+
+        Raises ResourceError when the far end takes no telephone-events, or digits are on their way already.
+        """
+        plan = self._plan
+        if plan is None or plan.send_digit_payload_type is None:
+            raise ResourceError("the far end did not negotiate telephone-event")
+        if self._digits_sent is not None:
+            raise ResourceError("digits are being sent already")
+        self._digits_sent = Deferred()
+        self.playback.hold(True)
+        slots = digit_slots(digits, duration_ms, gap_ms)
+        self._plane.send_digits(self._row, plan.send_digit_payload_type, slots)
+        return self._digits_sent
+
+    def digits_left(self) -> None:
+        """The tick has sent the last packet of :meth:`send_digits`."""
+        sent, self._digits_sent = self._digits_sent, None
+        self.playback.hold(False)
+        if sent is not None:
+            sent.callback(None)
+
+    def statistics(self) -> LegStatistics:
+        """What this leg's wire has seen; goes on to answer when it is closed."""
+        return self._final or self._plane.statistics(self._row)
+
+    def close(self) -> None:
+        """Stop hearing and sending, and give the ports back. Harmless when repeated."""
+        if self._final is not None:
+            return
+        self._final = self._plane.statistics(self._row)
+        for stop in self._listening:
+            stop()
+        self.playback.close()
+        self._plane.close_row(self._row)
+        if self._digits_sent is not None:
+            self.digits_left()

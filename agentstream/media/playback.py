@@ -1,0 +1,352 @@
+"""What goes out to the caller: a queue a leg, and a window of about a second of each in matrices.
+
+The queue of a leg holds payloads in order with marks as items between them. Samples of consecutive payloads join
+without padding. The window is a ring of 20 ms frames a row, so that the tick gathers one frame of every row at once;
+what does not fit waits in the leg's own queue as the bytes that arrived.
+
+A mark is told once: ``played`` when the last sample before it has left in an RTP packet, ``dropped`` at the moment that
+its audio is dropped, at once when nothing is queued.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable
+
+import attrs
+import numpy as np
+import numpy.typing as npt
+from twisted.logger import Logger
+
+from agentstream.audio.fade import FADE_MS, TailFade
+
+WINDOW_FRAMES = 50
+"""20 ms frames in a row's window: one second."""
+
+THRESHOLD_STEP_MS = 20
+THRESHOLD_MOST_MS = 60
+UTTERANCE_GAP_TICKS = 10
+"""An underrun that more audio follows within 200 ms was inside an utterance."""
+
+QUIET_TICKS = 3000
+"""A minute without an underrun lowers the start threshold again."""
+
+ROOM_AGAIN = 0.8
+"""Reading goes on when the queue has fallen to this part of its limit."""
+
+_log = Logger()
+_NO_MARK = np.iinfo(np.int64).max
+_FIRST = np.zeros(1, np.intp)
+
+MarkFn = Callable[[bool], None]
+"""Told once with True when what was before the mark has been played, False when it was dropped."""
+
+
+@attrs.define
+class PlaybackBudget:
+    """Bytes that all queues of this node hold beyond their windows.
+
+    :ivar limit: bytes; beyond it every bot that adds more is made to wait.
+    """
+
+    limit: int
+    used: int = 0
+
+    @property
+    def is_spent(self) -> bool:
+        return self.used >= self.limit
+
+
+class PlaybackBank:
+    """The windows of all rows of one media rate.
+
+    :param rows: how many rows there can be.
+    :param rate_hz: samples a second.
+    """
+
+    def __init__(self, rows: int, rate_hz: int = 8000) -> None:
+        self.rate_hz = rate_hz
+        self.frame = rate_hz // 50
+        self.capacity = WINDOW_FRAMES * self.frame
+        # One more frame than the windows need: the one of silence that idle rows read.
+        self._frames = np.zeros((rows * WINDOW_FRAMES + 1, self.frame), np.int16)
+        self._silence = rows * WINDOW_FRAMES
+        self.samples = self._frames[:-1].reshape(rows, self.capacity)
+        self._base = np.arange(rows, dtype=np.int64) * WINDOW_FRAMES
+        self.read = np.zeros(rows, np.int64)
+        self.fill = np.zeros(rows, np.int64)
+        self.consumed = np.zeros(rows, np.int64)
+        self.next_mark = np.full(rows, _NO_MARK, np.int64)
+        self.playing = np.zeros(rows, np.bool_)
+        self.waited = np.zeros(rows, np.int64)
+        self.threshold = np.zeros(rows, np.int64)
+        self.held = np.zeros(rows, np.bool_)
+        self.has_more = np.zeros(rows, np.bool_)
+        self.cleared = np.zeros(rows, np.bool_)
+        self.dry_ticks = np.zeros(rows, np.int64)
+        self.underruns = np.zeros(rows, np.int64)
+        self.queues: list[Playback | None] = [None] * rows
+        self.fade = TailFade(self.frame, FADE_MS * rate_hz // 1000)
+        self._active = np.zeros(rows, np.bool_)
+        self._flag = np.zeros(rows, np.bool_)
+        self._index = np.zeros(rows, np.int64)
+        self._taken = np.zeros(rows, np.int64)
+
+    def open(self, row: int, budget: PlaybackBudget, limit_ms: int) -> Playback:
+        """A new, empty queue; no sample of who had the row before stays in its window."""
+        self.samples[row] = 0
+        for array in (self.read, self.fill, self.consumed, self.waited, self.threshold, self.dry_ticks, self.underruns):
+            array[row] = 0
+        self.next_mark[row] = _NO_MARK
+        self.playing[row] = self.held[row] = self.has_more[row] = self.cleared[row] = False
+        queue = Playback(self, row, budget, limit_ms)
+        self.queues[row] = queue
+        return queue
+
+    def close(self, row: int) -> None:
+        self.fill[row] = 0
+        self.next_mark[row] = _NO_MARK
+        self.playing[row] = self.has_more[row] = False
+        self.queues[row] = None
+
+    def take(self, high: int, out: npt.NDArray[np.int16]) -> None:
+        """Move the next 20 ms of rows 0 to high - 1 into ``out``, int16 (high, frame); silence where nothing is due."""
+        fill, playing, waited = self.fill[:high], self.playing[:high], self.waited[:high]
+        active, flag, index, taken = self._active[:high], self._flag[:high], self._index[:high], self._taken[:high]
+        # A row plays on while it has samples; it begins with its threshold's worth, or when that long has passed.
+        np.greater(fill, 0, out=active)
+        np.greater(active, self.held[:high], out=active)
+        np.greater(active, playing, out=flag)
+        if flag.any():
+            self._begin(np.flatnonzero(flag), active)
+        np.multiply(waited, flag, out=waited)
+        # Rows that had audio in the last tick and have none now have run dry.
+        np.greater(playing, active, out=flag)
+        if flag.any():
+            self._run_dry(np.flatnonzero(flag & ~self.held[:high]))
+        np.add(self.dry_ticks[:high], 1, out=self.dry_ticks[:high])
+        np.copyto(playing, active)
+        np.add(self._base[:high], self.read[:high], out=index)
+        np.copyto(index, self._silence, where=~active)
+        np.take(self._frames, index, axis=0, out=out, mode="clip")
+        np.minimum(fill, self.frame, out=taken)
+        np.multiply(taken, active, out=taken)
+        np.less(fill, self.frame, out=flag)
+        np.logical_and(flag, active, out=flag)
+        if flag.any():
+            # The window ran out inside a frame: fade what there is; no sample of an older lap is behind it.
+            rows = np.flatnonzero(flag)
+            self.fade.end(out, rows, fill[rows])
+        np.subtract(fill, taken, out=fill)
+        np.add(self.consumed[:high], taken, out=self.consumed[:high])
+        np.add(self.read[:high], active, out=self.read[:high])
+        np.remainder(self.read[:high], WINDOW_FRAMES, out=self.read[:high])
+
+    def _begin(self, rows: npt.NDArray[np.int64], active: npt.NDArray[np.bool_]) -> None:
+        self.waited[rows] += 1
+        begins = (self.fill[rows] >= self.threshold[rows]) | (self.waited[rows] * self.frame > self.threshold[rows])
+        active[rows[~begins]] = False
+        for row in rows[begins].tolist():
+            if self.dry_ticks[row] <= UTTERANCE_GAP_TICKS and self.consumed[row]:
+                self.underruns[row] += 1
+                step, most = (ms * self.rate_hz // 1000 for ms in (THRESHOLD_STEP_MS, THRESHOLD_MOST_MS))
+                self.threshold[row] = min(self.threshold[row] + step, most)
+            elif self.dry_ticks[row] > QUIET_TICKS and self.threshold[row]:
+                self.threshold[row] -= THRESHOLD_STEP_MS * self.rate_hz // 1000
+
+    def _run_dry(self, rows: npt.NDArray[np.int64]) -> None:
+        # After a clear, what comes next is a new utterance however soon it comes.
+        self.dry_ticks[rows] = np.where(self.cleared[rows], UTTERANCE_GAP_TICKS + 1, 0)
+        self.cleared[rows] = False
+
+    def settle(self, high: int) -> None:
+        """After the packets have left: tell the marks that are due, and fill windows that have room."""
+        flag = self._flag[:high]
+        np.greater_equal(self.consumed[:high], self.next_mark[:high], out=flag)
+        if flag.any():
+            for row in np.flatnonzero(flag).tolist():
+                queue = self.queues[row]
+                if queue is not None:
+                    queue.tell_marks()
+        np.less(self.fill[:high], self.capacity // 2, out=flag)
+        np.logical_and(flag, self.has_more[:high], out=flag)
+        if flag.any():
+            for row in np.flatnonzero(flag).tolist():
+                queue = self.queues[row]
+                if queue is not None:
+                    queue.fill_window()
+
+
+class Playback:
+    """What one leg has yet to say.
+
+    :ivar on_full: called once when the queue passes its limit, or the node its budget; the writer should pause.
+    :ivar on_room: called once when there is room again.
+    """
+
+    def __init__(self, bank: PlaybackBank, row: int, budget: PlaybackBudget, limit_ms: int) -> None:
+        self._bank = bank
+        self._row = row
+        self._budget = budget
+        self._limit = limit_ms * bank.rate_hz // 1000
+        self._waiting: deque[npt.NDArray[np.int16]] = deque()
+        self._waiting_samples = 0
+        self._odd = b""
+        self._written = 0
+        self._dropped = 0
+        self._marks: deque[tuple[int, MarkFn]] = deque()
+        self._is_full = False
+        self._is_closed = False
+        self.on_full: Callable[[], None] = _nothing
+        self.on_room: Callable[[], None] = _nothing
+
+    @property
+    def queued_samples(self) -> int:
+        """Samples that have been written and have not left."""
+        return self._waiting_samples + int(self._bank.fill[self._row])
+
+    @property
+    def queued_ms(self) -> int:
+        return self.queued_samples * 1000 // self._bank.rate_hz
+
+    @property
+    def underruns(self) -> int:
+        return int(self._bank.underruns[self._row])
+
+    def write(self, pcm: bytes) -> None:
+        """Queue 16-bit little-endian samples at the bank's rate; an odd byte waits for the next call."""
+        if self._odd:
+            pcm, self._odd = self._odd + pcm, b""
+        if len(pcm) & 1:
+            pcm, self._odd = pcm[:-1], pcm[-1:]
+        if pcm:
+            self.write_samples(np.frombuffer(pcm, "<i2"))
+
+    def write_samples(self, samples: npt.NDArray[np.int16]) -> None:
+        """Queue int16 samples, shape (n,); the array is not copied while it waits, so it must not change."""
+        if self._is_closed:
+            return
+        self._written += len(samples)
+        if not self._waiting:
+            samples = samples[self._copy_in(samples) :]
+        if len(samples):
+            self._waiting.append(samples)
+            self._waiting_samples += len(samples)
+            self._budget.used += 2 * len(samples)
+            self._bank.has_more[self._row] = True
+            self._look_for_room()
+
+    def _copy_in(self, samples: npt.NDArray[np.int16]) -> int:
+        """Copy as many samples as the window has room for; returns how many."""
+        bank, row = self._bank, self._row
+        fill = int(bank.fill[row])
+        room = bank.capacity - fill
+        count = min(len(samples), room)
+        at = (int(bank.read[row]) * bank.frame + fill) % bank.capacity
+        first = min(count, bank.capacity - at)
+        window = bank.samples[row]
+        window[at : at + first] = samples[:first]
+        if count > first:
+            window[: count - first] = samples[first:count]
+        bank.fill[row] = fill + count
+        return count
+
+    def fill_window(self) -> None:
+        """Move what waits into the window as far as it has room."""
+        while self._waiting:
+            samples = self._waiting[0]
+            count = self._copy_in(samples)
+            self._waiting_samples -= count
+            self._budget.used -= 2 * count
+            if count < len(samples):
+                self._waiting[0] = samples[count:]
+                break
+            self._waiting.popleft()
+        self._bank.has_more[self._row] = bool(self._waiting)
+        self._look_for_room()
+
+    def _look_for_room(self) -> None:
+        queued = self.queued_samples
+        if not self._is_full:
+            if queued > self._limit or (self._budget.is_spent and self._waiting):
+                self._is_full = True
+                self.on_full()
+        elif queued <= self._limit * ROOM_AGAIN and (
+            not self._waiting or self._budget.used <= self._budget.limit * ROOM_AGAIN
+        ):
+            self._is_full = False
+            self.on_room()
+
+    def mark(self, fn: MarkFn) -> None:
+        """Call ``fn`` when everything written so far has been played or dropped; at once when nothing is queued."""
+        if self._is_closed or (not self._marks and not self.queued_samples):
+            fn(not self._is_closed)
+            return
+        position = self._written - self._dropped
+        self._marks.append((position, fn))
+        if len(self._marks) == 1:
+            self._bank.next_mark[self._row] = position
+
+    def tell_marks(self) -> None:
+        """Tell the marks whose audio has left; they may write more."""
+        consumed = int(self._bank.consumed[self._row])
+        while self._marks and self._marks[0][0] <= consumed:
+            _tell(self._marks.popleft()[1], True)
+        self._bank.next_mark[self._row] = self._marks[0][0] if self._marks else _NO_MARK
+
+    def clear(self) -> int:
+        """Silence: the next frame holds a fade of at most 5 ms, every later one is silent until more is written.
+
+        Returns the samples that were queued. The marks that were queued are told at once, in order.
+        """
+        bank, row = self._bank, self._row
+        queued = self.queued_samples
+        bank.cleared[row] = True
+        if queued and bank.playing[row]:
+            at = int(bank.read[row]) * bank.frame
+            frame = bank.samples[row, at : at + bank.frame]
+            heard = min(int(bank.fill[row]), bank.frame)
+            frame[heard:] = 0
+            bank.fade.clear(frame[None], _FIRST)
+            bank.fill[row] = bank.frame
+        else:
+            bank.fill[row] = 0
+        # The faded frame is whole, so what counts as dropped may be a little less than nothing.
+        self._drop_rest(queued - int(bank.fill[row]))
+        return queued
+
+    def _drop_rest(self, samples: int) -> None:
+        self._odd = b""
+        self._dropped += samples
+        self._budget.used -= 2 * self._waiting_samples
+        self._waiting.clear()
+        self._waiting_samples = 0
+        self._bank.has_more[self._row] = False
+        self._bank.next_mark[self._row] = _NO_MARK
+        marks, self._marks = self._marks, deque()
+        for _, fn in marks:
+            _tell(fn, False)
+        self._look_for_room()
+
+    def hold(self, is_held: bool) -> None:
+        """While a digit is being sent the queue waits; nothing is lost."""
+        self._bank.held[self._row] = is_held
+
+    def close(self) -> None:
+        """Drop everything; the marks are told so."""
+        if not self._is_closed:
+            self._is_closed = True
+            self._drop_rest(self.queued_samples)
+            self._bank.close(self._row)
+
+
+def _tell(fn: MarkFn, is_played: bool) -> None:
+    """Somebody's mistake about a mark is their own: the tick and every other call go on."""
+    try:
+        fn(is_played)
+    except Exception:
+        _log.failure("a mark could not be told")
+
+
+def _nothing() -> None:
+    pass

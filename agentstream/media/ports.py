@@ -1,0 +1,278 @@
+"""Datagram ports: the socket work of the tick behind one interface.
+
+Every leg has a pair of ports, RTP on an even number and RTCP on the next odd one (RFC 3550 section 11). The kernel
+version below polls all of them with one epoll object (``selectors`` where there is no epoll);
+:class:`agentstream.testing.network.MemoryPorts` is the same contract in memory, for tests on a Clock.
+
+No method here makes a Python call per packet except the socket call itself.
+"""
+
+from __future__ import annotations
+
+import errno
+import select
+import selectors
+import socket
+from collections import deque
+from collections.abc import Callable
+from typing import Any, Protocol
+
+import attrs
+
+from agentstream.errors import ResourceError
+
+Address = tuple[str, int]
+"""An IP address literal and a UDP port."""
+
+PACKET_CAPACITY = 2048
+"""Bytes of one receive row. A datagram that fills it is oversize."""
+
+READS_A_TICK = 8
+"""Datagrams that one port may deliver in one tick."""
+
+DISCARDS_A_TICK = 64
+"""Datagrams that one port may lose in one tick beyond those, so that a flood costs only its own row."""
+
+QUARANTINE_S = 2.0
+"""Seconds for which a closed pair goes on swallowing what the far end still sends."""
+
+
+@attrs.define
+class Pass:
+    """What one pass over the readable ports brought; at most one datagram a row.
+
+    :ivar rows: the row of each datagram.
+    :ivar lengths: the received length of each datagram in bytes.
+    :ivar sources: the source address of each datagram.
+    """
+
+    rows: list[int] = attrs.Factory(list)
+    lengths: list[int] = attrs.Factory(list)
+    sources: list[Address] = attrs.Factory(list)
+
+    def forget(self) -> None:
+        self.rows.clear()
+        self.lengths.clear()
+        self.sources.clear()
+
+
+class DatagramPorts(Protocol):
+    """What the tick asks of the network."""
+
+    discarded: list[int]
+    socket_errors: int
+
+    def open(self, row: int, now: float) -> int:
+        """Bind a pair for this row; returns the even port. Raises ResourceError when none is left."""
+
+    def close(self, row: int, now: float) -> None:
+        """Forget the row's pair; it is bound for two more seconds and then free again."""
+
+    def sender(self, row: int) -> Callable[[memoryview, Address], object]:
+        """A callable that sends one datagram from the row's RTP port; may raise OSError."""
+
+    def receive(self, inbox: list[memoryview], into: Pass) -> bool:
+        """Read one datagram from every readable RTP port into ``inbox[i]``; False when none was readable."""
+
+    def discard(self) -> None:
+        """Throw away what is still readable, at most DISCARDS_A_TICK a port, counted in ``discarded[row]``."""
+
+    def release(self, now: float) -> None:
+        """Free the pairs whose quarantine is over. Once a second is enough."""
+
+    def stop(self) -> None:
+        """Close every socket."""
+
+
+class _EpollPoll:
+    """The readable file descriptors, by epoll."""
+
+    def __init__(self) -> None:
+        self._epoll = select.epoll()
+        self.readable: Callable[[float, int], list[tuple[int, int]]] = self._epoll.poll
+
+    def register(self, fd: int) -> None:
+        self._epoll.register(fd, select.EPOLLIN)
+
+    def unregister(self, fd: int) -> None:
+        self._epoll.unregister(fd)
+
+    def close(self) -> None:
+        self._epoll.close()
+
+
+class _SelectorPoll:
+    """The same where there is no epoll (macOS): good for a developer's call."""
+
+    def __init__(self) -> None:
+        self._selector = selectors.DefaultSelector()
+
+    def readable(self, timeout: float, most: int) -> list[tuple[int, int]]:
+        return [(key.fd, events) for key, events in self._selector.select(timeout)[:most]]
+
+    def register(self, fd: int) -> None:
+        self._selector.register(fd, selectors.EVENT_READ)
+
+    def unregister(self, fd: int) -> None:
+        self._selector.unregister(fd)
+
+    def close(self) -> None:
+        self._selector.close()
+
+
+@attrs.frozen
+class _Pair:
+    port: int
+    rtp: socket.socket
+    rtcp: socket.socket
+
+
+class KernelPorts:
+    """Real UDP sockets.
+
+    :param host: the IP literal to bind.
+    :param first: the lowest port number that may be used; rounded up to even.
+    :param last: the highest, inclusive.
+    :param rows: how many rows there can be.
+    :param use_epoll: None decides by what the platform has.
+    """
+
+    def __init__(self, host: str, first: int, last: int, rows: int, use_epoll: bool | None = None) -> None:
+        if use_epoll is None:
+            use_epoll = hasattr(select, "epoll")
+        self._poll: Any = _EpollPoll() if use_epoll else _SelectorPoll()
+        self._host = host
+        self._family = socket.AF_INET6 if ":" in host else socket.AF_INET
+        self._free = deque(range(first + first % 2, last, 2))
+        self._count = len(self._free)
+        self._range = (first, last)
+        self._pairs: dict[int, _Pair] = {}
+        self._quarantine: deque[tuple[float, _Pair]] = deque()
+        # fd -> (row, recvfrom_into); rows of RTCP ports are -1 - row
+        self._by_fd: dict[int, tuple[int, Callable[[Any], tuple[int, Any]]]] = {}
+        self._scratch = memoryview(bytearray(PACKET_CAPACITY))
+        self.discarded = [0] * rows
+        self.socket_errors = 0
+        self.rtcp_received = 0
+
+    def open(self, row: int, now: float) -> int:
+        self.release(now)
+        refused = 0
+        for _ in range(len(self._free)):
+            port = self._free.popleft()
+            try:
+                pair = self._bind_pair(port)
+            except OSError as error:
+                if error.errno in (errno.EMFILE, errno.ENFILE):
+                    self._free.appendleft(port)
+                    raise ResourceError(
+                        "no file descriptor is left for RTP ports: raise the open-files limit"
+                    ) from None
+                if error.errno not in (errno.EADDRINUSE, errno.EACCES):
+                    self._free.appendleft(port)
+                    raise ResourceError(f"RTP cannot bind {self._host}: {error.strerror}") from None
+                refused += 1
+                self._free.append(port)  # somebody else's now, perhaps free later
+                continue
+            self._pairs[row] = pair
+            self.discarded[row] = 0
+            for sock, code in ((pair.rtp, row), (pair.rtcp, -1 - row)):
+                self._by_fd[sock.fileno()] = (code, sock.recvfrom_into)
+                self._poll.register(sock.fileno())
+            return port
+        first, last = self._range
+        raise ResourceError(
+            f"no RTP port pair is free in {first}-{last}: {self._count} pairs, {len(self._pairs)} in calls, "
+            f"{len(self._quarantine)} draining, {refused} taken by other programs; widen [media] ports"
+        )
+
+    def _bind_pair(self, port: int) -> _Pair:
+        rtp = self._bind(port)
+        try:
+            return _Pair(port, rtp, self._bind(port + 1))
+        except OSError:
+            rtp.close()
+            raise
+
+    def _bind(self, port: int) -> socket.socket:
+        sock = socket.socket(self._family, socket.SOCK_DGRAM)
+        try:
+            sock.setblocking(False)
+            sock.bind((self._host, port))
+        except OSError:
+            sock.close()
+            raise
+        return sock
+
+    def close(self, row: int, now: float) -> None:
+        pair = self._pairs.pop(row)
+        for sock in (pair.rtp, pair.rtcp):
+            self._poll.unregister(sock.fileno())
+            del self._by_fd[sock.fileno()]
+        self._quarantine.append((now + QUARANTINE_S, pair))
+
+    def release(self, now: float) -> None:
+        while self._quarantine and self._quarantine[0][0] <= now:
+            _, pair = self._quarantine.popleft()
+            self._close_pair(pair)
+            self._free.append(pair.port)
+
+    @staticmethod
+    def _close_pair(pair: _Pair) -> None:
+        pair.rtp.close()
+        pair.rtcp.close()
+
+    def sender(self, row: int) -> Callable[[memoryview, Address], object]:
+        return self._pairs[row].rtp.sendto
+
+    def receive(self, inbox: list[memoryview], into: Pass) -> bool:
+        into.forget()
+        rows, lengths, sources = into.rows, into.lengths, into.sources
+        by_fd = self._by_fd
+        found = self._poll.readable(0, 2 * len(inbox) + 1)
+        if not found:
+            return False
+        at = 0
+        for fd, _events in found:
+            row, recvfrom_into = by_fd[fd]
+            if row < 0:
+                self._drain_rtcp(recvfrom_into)
+                continue
+            try:
+                length, source = recvfrom_into(inbox[at])
+            except BlockingIOError:
+                continue  # a datagram with a bad checksum wakes the poll and is gone when it is read
+            except OSError:
+                self.socket_errors += 1  # ECONNREFUSED: an ICMP answer to something that we sent
+                continue
+            rows.append(row)
+            lengths.append(length)
+            sources.append(source)
+            at += 1
+        return True
+
+    def _drain_rtcp(self, recvfrom_into: Callable[[Any], tuple[int, Any]]) -> None:
+        try:
+            recvfrom_into(self._scratch)
+            self.rtcp_received += 1
+        except OSError:
+            self.socket_errors += 1
+
+    def discard(self) -> None:
+        for fd, _events in self._poll.readable(0, 2 * len(self.discarded) + 1):
+            row, recvfrom_into = self._by_fd[fd]
+            try:
+                for _ in range(DISCARDS_A_TICK):
+                    recvfrom_into(self._scratch)
+                    if row >= 0:
+                        self.discarded[row] += 1
+            except OSError:
+                continue
+
+    def stop(self) -> None:
+        for pair in [*self._pairs.values(), *(pair for _, pair in self._quarantine)]:
+            self._close_pair(pair)
+        self._pairs.clear()
+        self._quarantine.clear()
+        self._by_fd.clear()
+        self._poll.close()

@@ -1,0 +1,195 @@
+"""From the callers: what a pass over the ports brought becomes blocks in the rings, for all rows at once.
+
+A packet is heard when it parses, has the negotiated payload type, and comes from the latched source. Everything else is
+counted by its reason. Payloads are taken by their received length, so that no byte that an earlier and longer datagram
+left behind in the receive row is ever heard.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable
+
+import numpy as np
+import numpy.typing as npt
+
+from agentstream.audio import g711
+from agentstream.errors import RemoteProtocolError
+from agentstream.media.egress import ALAW
+from agentstream.media.latch import Latch
+from agentstream.media.ports import PACKET_CAPACITY, Address, Pass
+from agentstream.media.ring import Rings
+from agentstream.rtp.events import DigitReceiver
+from agentstream.rtp.matrix import HeaderMatrix, Reason
+from agentstream.rtp.statistics import ReceptionMatrix
+
+NO_PAYLOAD_TYPE = -1
+
+IntArray = npt.NDArray[np.int64]
+
+
+class Reception:
+    """The receive side of all rows of one media rate.
+
+    :param rows: how many rows there can be.
+    """
+
+    def __init__(self, rows: int, rings: Rings) -> None:
+        self._rings = rings
+        self._inbox = np.zeros((rows, PACKET_CAPACITY), np.uint8)
+        self.views = [datagram.data for datagram in self._inbox]
+        self._headers = HeaderMatrix(rows)
+        self._lengths = np.zeros(rows, np.int32)
+        self._decoded = np.zeros((rows, PACKET_CAPACITY), np.int16)
+        self._audio_type = np.full(rows, NO_PAYLOAD_TYPE, np.int16)
+        self._digit_type = np.full(rows, NO_PAYLOAD_TYPE, np.int16)
+        self._law = np.zeros(rows, np.uint8)
+        self._hears = np.zeros(rows, np.bool_)
+        self.latched: list[Address | None] = [None] * rows
+        self._latches: list[Latch | None] = [None] * rows
+        self._digits: list[DigitReceiver | None] = [None] * rows
+        self._heard_tick = np.zeros(rows, np.int64)
+        self.statistics = ReceptionMatrix(rows)
+        self.foreign = np.zeros(rows, np.int64)
+        self.refused: list[Counter[str]] = [Counter() for _ in range(rows)]
+        self.on_digit: Callable[[int, str, int], None] = lambda row, digit, duration_ms: None
+        self.on_latched: Callable[[int, Address], None] = lambda row, address: None
+
+    def open(self, row: int) -> None:
+        self.close(row)
+        self.statistics.reset(np.array([row]))
+        self.foreign[row] = 0
+        self.refused[row] = Counter()
+
+    def describe(self, row: int, latch: Latch, audio_type: int, digit_type: int | None, law: int, hears: bool) -> None:
+        """What a remote description says. Every new one learns its source anew."""
+        self._audio_type[row] = audio_type
+        self._digit_type[row] = NO_PAYLOAD_TYPE if digit_type is None else digit_type
+        self._law[row] = law
+        self._hears[row] = hears
+        self._latches[row] = latch
+        self.latched[row] = None
+        if self._digits[row] is None:
+            self._digits[row] = DigitReceiver()
+
+    def close(self, row: int) -> None:
+        self._audio_type[row] = self._digit_type[row] = NO_PAYLOAD_TYPE
+        self._hears[row] = False
+        self.latched[row] = self._latches[row] = self._digits[row] = None
+
+    def take(self, arrived: Pass, tick: int, now: float) -> None:
+        """Hear one pass; each row is in it at most once."""
+        count = len(arrived.rows)
+        if not count:
+            return
+        rows = np.array(arrived.rows, np.int64)
+        lengths = self._lengths[:count]
+        lengths[:] = arrived.lengths
+        headers = self._headers
+        headers.parse(self._inbox[:count], lengths)
+        payload_type = headers.payload_type[:count]
+        is_audio = payload_type == self._audio_type[rows]
+        is_digit = payload_type == self._digit_type[rows]
+        is_heard = is_audio | is_digit
+        latched = self.latched
+        strangers = [
+            at
+            for at, (row, source) in enumerate(zip(arrived.rows, arrived.sources, strict=True))
+            if latched[row] != source
+        ]
+        if not is_heard.all():
+            self._count_refused(np.flatnonzero(~is_heard).tolist(), arrived)
+        for at in strangers:
+            if is_heard[at] and not self._latch(arrived.rows[at], arrived.sources[at], at, tick):
+                self.foreign[arrived.rows[at]] += 1
+                is_heard[at] = False
+        if not is_heard.any():
+            return
+        everything = is_heard.all()
+        self._heard_tick[rows if everything else rows[is_heard]] = tick
+        chosen = slice(0, count) if everything else np.flatnonzero(is_heard)
+        self.statistics.count(rows[chosen], headers.sequence_number[:count][chosen])
+        is_digit &= is_heard
+        if is_digit.any():
+            for at in np.flatnonzero(is_digit).tolist():
+                self._take_digit(int(rows[at]), at, now)
+        is_audio &= is_heard
+        chosen = slice(0, count) if is_audio.all() else np.flatnonzero(is_audio)
+        self.statistics.time(rows[chosen], headers.timestamp[:count][chosen], now)
+        is_audio &= self._hears[rows]
+        self._decode(rows, is_audio)
+
+    def _decode(self, rows: IntArray, is_audio: npt.NDArray[np.bool_]) -> None:
+        """Group what is heard by law, offset and length, decode each group at once, and put it into the rings."""
+        count = len(rows)
+        headers = self._headers
+        offset, length = headers.payload_offset[:count], headers.payload_length[:count]
+        shape = (length.astype(np.int64) << 16) | (offset << 1) | self._law[rows]
+        shape[~is_audio] = -1
+        for key in np.unique(shape).tolist():
+            if key <= 0xFFFF:
+                continue  # not audio, or a packet without a payload
+            samples, start, law = key >> 16, (key & 0xFFFF) >> 1, key & 1
+            which = np.flatnonzero(shape == key)
+            size = len(which)
+            decoded = self._decoded[:size, :samples]
+            table = g711.ALAW_TO_PCM if law == ALAW else g711.ULAW_TO_PCM
+            payload = self._inbox[which, start : start + samples]
+            decoded[:] = table[payload]
+            self._rings.insert(
+                rows[which],
+                headers.sequence_number[which],
+                headers.timestamp[which],
+                headers.ssrc[which],
+                decoded,
+            )
+
+    def _latch(self, row: int, source: Address, at: int, tick: int) -> bool:
+        latch = self._latches[row]
+        if latch is None:
+            return False
+        address = (source[0], source[1])
+        silent_ticks = tick - int(self._heard_tick[row])
+        if not latch.admits(address, int(self._headers.sequence_number[at]), self.latched[row], silent_ticks):
+            return False
+        if self.latched[row] is not None:
+            self._rings.forget_source(row)
+        self.latched[row] = source
+        self._heard_tick[row] = tick
+        self.on_latched(row, source)
+        return True
+
+    def _take_digit(self, row: int, at: int, now: float) -> None:
+        headers = self._headers
+        start = int(headers.payload_offset[at])
+        payload = self._inbox[at, start : start + int(headers.payload_length[at])].tobytes()
+        self._rings.skip_sequence(row, int(headers.sequence_number[at]))
+        receiver = self._digits[row]
+        if receiver is None:
+            return
+        try:
+            found = receiver.receive(payload, int(headers.timestamp[at]), now)
+        except RemoteProtocolError as error:
+            self.refused[row][error.sentence] += 1
+            return
+        for digit in found:
+            self.on_digit(row, digit.digit, digit.duration_ms)
+
+    def expire_digits(self, row: int, now: float) -> None:
+        """Report a digit whose end packets were all lost."""
+        receiver = self._digits[row]
+        if receiver is not None:
+            for digit in receiver.expire(now):
+                self.on_digit(row, digit.digit, digit.duration_ms)
+
+    def _count_refused(self, places: list[int], arrived: Pass) -> None:
+        headers = self._headers
+        for at in places:
+            row = arrived.rows[at]
+            reason = int(headers.reason[at])
+            if reason:
+                self.refused[row][Reason(reason).sentence] += 1
+                continue
+            self.refused[row]["The payload type was not negotiated."] += 1
+            if self.latched[row] == arrived.sources[at]:
+                self._rings.skip_sequence(row, int(headers.sequence_number[at]))

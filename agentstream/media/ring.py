@@ -1,0 +1,327 @@
+"""The jitter buffer of every leg of one media rate: rings of 10 ms blocks, and what anchors them to RTP time.
+
+A row's ring holds ``BLOCKS`` blocks of 10 ms. Its *anchor* says which block an RTP timestamp belongs to, so that order,
+duplicates and any ptime come out right by construction. Playout advances by tick slots whatever arrives.
+
+A missing *sequence number* is loss and is concealed; a timestamp step without one (DTX, a telephone-event, resume) is
+silence. A new anchor is taken when the SSRC changes, the timestamp leaves the ring or leaves its 10 ms grid (2 packets
+in sequence), or 3 packets in sequence are late.
+
+Everything works on index arrays; Python runs per packet only for what is out of the ordinary.
+"""
+
+from __future__ import annotations
+
+import attrs
+import numpy as np
+import numpy.typing as npt
+
+from agentstream.audio.conceal import Concealment
+
+BLOCKS = 64
+"""Blocks in a row's ring, 640 ms; a power of two."""
+
+BLOCKS_A_SLOT = 2
+"""Blocks that one 20 ms tick slot plays."""
+
+LATE_BEFORE_ANCHOR = 3
+"""Late packets in sequence that prove the anchor wrong."""
+
+EMPTY, VOICE, SILENCE = 0, 1, 2
+
+IntArray = npt.NDArray[np.int64]
+Samples = npt.NDArray[np.int16]
+
+
+@attrs.define
+class _Candidate:
+    """The first packet that did not fit the anchor, waiting for a second one in sequence."""
+
+    ssrc: int
+    sequence: int
+    timestamp: int
+    samples: Samples
+
+
+@attrs.define
+class _Remainder:
+    """Samples behind the last whole block, for senders whose packets are no whole number of blocks."""
+
+    next_timestamp: int
+    samples: Samples
+
+
+class Rings:
+    """The rings of all rows of one rate.
+
+    :param rows: how many rows there can be.
+    :param rate_hz: samples a second.
+    :param clock_hz: RTP timestamp units a second (RFC 3551: 8,000 for G.711, and for G.722 too).
+    """
+
+    def __init__(self, rows: int, rate_hz: int = 8000, clock_hz: int = 8000) -> None:
+        self.rate_hz = rate_hz
+        self.block = rate_hz // 100
+        self._clock_block = clock_hz // 100
+        self._samples_per_unit = rate_hz // clock_hz
+        self._voice = np.zeros((rows * BLOCKS, self.block), np.int16)
+        self._status = np.zeros(rows * BLOCKS, np.uint8)
+        # The anchor of each row, and where playout stands; block numbers grow without end.
+        self._anchored = np.zeros(rows, np.bool_)
+        self._anchor_ssrc = np.zeros(rows, np.uint32)
+        self._anchor_timestamp = np.zeros(rows, np.uint32)
+        self._anchor_block = np.zeros(rows, np.int64)
+        self._next_sequence = np.zeros(rows, np.uint16)
+        self._end_block = np.zeros(rows, np.int64)
+        self._play_block = np.zeros(rows, np.int64)
+        self._delay_blocks = np.zeros(rows, np.int64)
+        self._late_run = np.zeros(rows, np.int64)
+        self._base = np.arange(rows, dtype=np.int64) * BLOCKS
+        self._concealment = Concealment(rows, self.block)
+        self._candidates: dict[int, _Candidate] = {}
+        self._remainders: dict[int, _Remainder] = {}
+        # Scratch for playout, so that a steady tick allocates nothing that grows with the rows.
+        self._slot = np.zeros(rows, np.int64)
+        self._state = np.zeros(rows, np.uint8)
+        self._is_empty = np.zeros(rows, np.bool_)
+        self._half = np.zeros((rows, self.block), np.int16)
+        self._hidden = np.zeros((rows, self.block), np.int16)
+        # Counters by row, of blocks or packets.
+        self.late = np.zeros(rows, np.int64)
+        self.duplicate = np.zeros(rows, np.int64)
+        self.reanchored = np.zeros(rows, np.int64)
+        self.concealed = np.zeros(rows, np.int64)
+        self.starved = np.zeros(rows, np.int64)
+
+    def open(self, row: int, playout_ms: int) -> None:
+        """Make a row new: no byte of who had it before may be heard again."""
+        ring = slice(row * BLOCKS, (row + 1) * BLOCKS)
+        self._voice[ring] = 0
+        self._status[ring] = EMPTY
+        self._anchored[row] = False
+        self._play_block[row] = 0
+        self._end_block[row] = 0
+        self._late_run[row] = 0
+        self._delay_blocks[row] = playout_ms // 10
+        self._concealment.reset(np.array([row]))
+        self._candidates.pop(row, None)
+        self._remainders.pop(row, None)
+        for counter in (self.late, self.duplicate, self.reanchored, self.concealed, self.starved):
+            counter[row] = 0
+
+    def forget_source(self, row: int) -> None:
+        """The next packet anchors anew: a new remote description, or a new latched source."""
+        self._anchored[row] = False
+        self._candidates.pop(row, None)
+        self._remainders.pop(row, None)
+
+    # What arrives
+
+    def insert(
+        self,
+        rows: IntArray,
+        sequences: npt.NDArray[np.uint16],
+        timestamps: npt.NDArray[np.uint32],
+        ssrcs: npt.NDArray[np.uint32],
+        voice: Samples,
+    ) -> None:
+        """Place one packet a row.
+
+        :param rows: int64 (n,), each row at most once.
+        :param sequences: uint16 (n,); ``timestamps`` uint32 (n,); ``ssrcs`` uint32 (n,).
+        :param voice: int16 (n, samples): decoded, all of one length.
+        """
+        samples = voice.shape[1]
+        if not samples:
+            return
+        blocks, rest = divmod(samples, self.block)
+        units = (timestamps - self._anchor_timestamp[rows]).view(np.int32).astype(np.int64)
+        offset, off_grid = np.divmod(units, self._clock_block)
+        first = self._anchor_block[rows] + offset
+        ahead = first - self._play_block[rows]
+        fits = self._anchored[rows] & (self._anchor_ssrc[rows] == ssrcs) & (off_grid == 0)
+        fits &= (ahead >= 0) & (ahead <= BLOCKS - blocks - BLOCKS_A_SLOT)
+        if rest or self._remainders:
+            fits[:] = False if rest else fits & ~np.isin(rows, list(self._remainders))
+        if not fits.all():
+            for at in np.flatnonzero(~fits).tolist():
+                self._place_odd_packet(
+                    int(rows[at]), int(sequences[at]), int(timestamps[at]), int(ssrcs[at]), voice[at]
+                )
+            if not fits.any():
+                return
+            rows, sequences, first, voice = rows[fits], sequences[fits], first[fits], voice[fits]
+        self._late_run[rows] = 0
+        if self._candidates:
+            for row in rows.tolist():
+                self._candidates.pop(row, None)
+        self._follow_sequence(rows, sequences, first, blocks)
+        base = self._base[rows]
+        for part in range(blocks):
+            at_block = base + ((first + part) & (BLOCKS - 1))
+            if part == 0:
+                self.duplicate[rows] += self._status[at_block] == VOICE
+            self._voice[at_block] = voice[:, part * self.block : (part + 1) * self.block]
+            self._status[at_block] = VOICE
+
+    def _follow_sequence(self, rows: IntArray, sequences: npt.NDArray[np.uint16], first: IntArray, blocks: int) -> None:
+        """Keep the newest sequence number; a timestamp step behind none missing becomes silence."""
+        step = (sequences - self._next_sequence[rows]).view(np.int16)
+        silent = (step == 0) & (first > self._end_block[rows])
+        if silent.any():
+            for at in np.flatnonzero(silent).tolist():
+                self._fill_with_silence(int(rows[at]), int(first[at]))
+        newer = step >= 0
+        if newer.all():
+            self._next_sequence[rows] = sequences + np.uint16(1)
+            self._end_block[rows] = first + blocks
+        else:
+            ahead = rows[newer]
+            self._next_sequence[ahead] = sequences[newer] + np.uint16(1)
+            self._end_block[ahead] = first[newer] + blocks
+
+    def _fill_with_silence(self, row: int, until: int) -> None:
+        begin = max(int(self._end_block[row]), int(self._play_block[row]), until - BLOCKS)
+        for block in range(begin, until):
+            at = row * BLOCKS + (block & (BLOCKS - 1))
+            if self._status[at] == EMPTY:
+                self._status[at] = SILENCE
+
+    def skip_sequence(self, row: int, sequence: int) -> None:
+        """A packet that carries no audio of its own (a telephone-event) has this sequence number: it is not lost."""
+        if (sequence - int(self._next_sequence[row])) & 0xFFFF < 0x8000:
+            self._next_sequence[row] = (sequence + 1) & 0xFFFF
+
+    def _place_odd_packet(self, row: int, sequence: int, timestamp: int, ssrc: int, voice: Samples) -> None:
+        """One packet that is not simply the next of its anchor, or that is no whole number of blocks."""
+        if not self._anchored[row]:
+            self._anchor(row, ssrc, timestamp)
+            self._next_sequence[row] = sequence
+        elif int(self._anchor_ssrc[row]) != ssrc:
+            self._hear_candidate(row, sequence, timestamp, ssrc, voice)
+            return
+        offset, off_grid = self._offset(row, timestamp)
+        samples = voice
+        remainder = self._remainders.pop(row, None)
+        if remainder is not None and remainder.next_timestamp == timestamp:
+            samples = np.concatenate((remainder.samples, voice))
+            start = (timestamp - len(remainder.samples) // self._samples_per_unit) & 0xFFFFFFFF
+            offset, off_grid = self._offset(row, start)
+        elif remainder is not None and off_grid:
+            # The piece before this one was lost: begin where its block does, with silence in the missing part.
+            samples = np.concatenate((np.zeros(off_grid * self._samples_per_unit, np.int16), voice))
+            off_grid = 0
+        first = int(self._anchor_block[row]) + offset
+        blocks, rest = divmod(len(samples), self.block)
+        ahead = first - int(self._play_block[row])
+        if off_grid or ahead > BLOCKS - blocks - BLOCKS_A_SLOT or ahead <= -BLOCKS:
+            self._hear_candidate(row, sequence, timestamp, ssrc, voice)
+            return
+        if rest:
+            units = len(voice) // self._samples_per_unit
+            self._remainders[row] = _Remainder((timestamp + units) & 0xFFFFFFFF, samples[-rest:].copy())
+        self._candidates.pop(row, None)
+        if ahead < 0:
+            self.late[row] += 1
+            self._late_run[row] += 1
+            if self._late_run[row] >= LATE_BEFORE_ANCHOR:
+                self._reanchor(row, ssrc, timestamp, sequence)
+                self._write(row, int(self._anchor_block[row]), sequence, voice[: len(voice) // self.block * self.block])
+            return
+        self._late_run[row] = 0
+        self._write(row, first, sequence, samples[: blocks * self.block])
+
+    def _offset(self, row: int, timestamp: int) -> tuple[int, int]:
+        """Blocks from the anchor to this timestamp, and timestamp units beyond the last whole block."""
+        units = (timestamp - int(self._anchor_timestamp[row])) & 0xFFFFFFFF
+        if units >= 0x80000000:
+            units -= 0x100000000
+        return divmod(units, self._clock_block)
+
+    def _hear_candidate(self, row: int, sequence: int, timestamp: int, ssrc: int, voice: Samples) -> None:
+        """A new anchor takes two packets in sequence; the first is kept so that nothing of the new talk is lost."""
+        before = self._candidates.pop(row, None)
+        if before is None or before.ssrc != ssrc or sequence != (before.sequence + 1) & 0xFFFF:
+            self._candidates[row] = _Candidate(ssrc, sequence, timestamp, voice.copy())
+            return
+        self._reanchor(row, ssrc, before.timestamp, before.sequence)
+        for number, stamp, samples in (
+            (before.sequence, before.timestamp, before.samples),
+            (sequence, timestamp, voice),
+        ):
+            offset, _ = self._offset(row, stamp)
+            if 0 <= offset < BLOCKS // 2:
+                whole = len(samples) // self.block * self.block
+                self._write(row, int(self._anchor_block[row]) + offset, number, samples[:whole])
+
+    def _reanchor(self, row: int, ssrc: int, timestamp: int, sequence: int) -> None:
+        self._remainders.pop(row, None)
+        self._anchor(row, ssrc, timestamp)
+        self._next_sequence[row] = sequence
+        self.reanchored[row] += 1
+
+    def _anchor(self, row: int, ssrc: int, timestamp: int) -> None:
+        self._anchored[row] = True
+        self._anchor_ssrc[row] = ssrc
+        self._anchor_timestamp[row] = timestamp
+        self._anchor_block[row] = self._play_block[row] + self._delay_blocks[row]
+        self._end_block[row] = self._anchor_block[row]
+        self._late_run[row] = 0
+        # What the old anchor left beyond this point would be heard twice; what is empty before it was never sent.
+        play, anchor = int(self._play_block[row]), int(self._anchor_block[row])
+        self._status[row * BLOCKS + (np.arange(anchor, play + BLOCKS) & (BLOCKS - 1))] = EMPTY
+        before = row * BLOCKS + (np.arange(play, anchor) & (BLOCKS - 1))
+        self._status[before[self._status[before] == EMPTY]] = SILENCE
+
+    def _write(self, row: int, first: int, sequence: int, samples: Samples) -> None:
+        blocks = len(samples) // self.block
+        if not blocks:
+            self.skip_sequence(row, sequence)
+            return
+        at_row = np.array([row], np.int64)
+        self._follow_sequence(at_row, np.array([sequence], np.uint16), np.array([first], np.int64), blocks)
+        for part in range(blocks):
+            at = row * BLOCKS + ((first + part) & (BLOCKS - 1))
+            if self._status[at] == VOICE and part == 0:
+                self.duplicate[row] += 1
+            self._voice[at] = samples[part * self.block : (part + 1) * self.block]
+            self._status[at] = VOICE
+
+    # What is played
+
+    def play(self, high: int, out: Samples) -> None:
+        """Take the next 20 ms of rows 0 to high - 1 into ``out``, int16 (high, 2 * block), and advance playout."""
+        slot, state, is_empty = self._slot[:high], self._state[:high], self._is_empty[:high]
+        half, played = self._half[:high], self._play_block[:high]
+        for part in range(BLOCKS_A_SLOT):
+            np.bitwise_and(played, BLOCKS - 1, out=slot)
+            np.add(slot, self._base[:high], out=slot)
+            np.take(self._status, slot, out=state, mode="clip")
+            np.take(self._voice, slot, axis=0, out=half, mode="clip")
+            np.not_equal(state, VOICE, out=is_empty)
+            if is_empty.any():
+                self._play_gaps(is_empty, state, half)
+            else:
+                np.copyto(self._concealment.last[:high], half)
+                self._concealment.run[:high] = 0
+            self._status[slot] = EMPTY
+            out[:, part * self.block : (part + 1) * self.block] = half
+            np.add(played, 1, out=played)
+
+    def _play_gaps(self, is_empty: npt.NDArray[np.bool_], state: npt.NDArray[np.uint8], half: Samples) -> None:
+        """Rows without voice in this block: lost ones are concealed, the others are silent."""
+        good, gaps = np.flatnonzero(~is_empty), np.flatnonzero(is_empty)
+        self._concealment.good(good, half[good])
+        is_unknown = (state[gaps] == EMPTY) & self._anchored[gaps]
+        is_behind = self._end_block[gaps] > self._play_block[gaps]
+        lost, silent = gaps[is_unknown & is_behind], gaps[~(is_unknown & is_behind)]
+        self.starved[gaps] += is_unknown & ~is_behind
+        half[silent] = 0
+        self._concealment.reset(silent)
+        if len(lost):
+            half[lost] = self._concealment.conceal(lost, self._hidden[: len(lost)])
+            self.concealed[lost] += 1
+
+    def depth_ms(self, row: int) -> int:
+        """Milliseconds between the newest block and playout; negative when playout has run past it."""
+        return int(self._end_block[row] - self._play_block[row]) * 10
