@@ -70,7 +70,7 @@ class Listener(Protocol):
         """The connection is gone. Nothing follows."""
 
 
-class _SilentLog:
+class SilentLog:
     """Autobahn logs what peers do at warning and error level; here the stream counts and says it, once."""
 
     def __getattr__(self, name: str) -> Any:
@@ -86,7 +86,7 @@ class BotProtocol(WebSocketClientProtocol):
     :ivar listener: is told everything; never None.
     """
 
-    log = _SilentLog()
+    log = SilentLog()
 
     def __init__(self, clock: IReactorTime, url: StreamUrl, turns: ReadTurns, listener: Listener) -> None:
         super().__init__()
