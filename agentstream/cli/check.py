@@ -44,9 +44,9 @@ def run(args: argparse.Namespace) -> int:
 
 
 def open_files_limit() -> int:
-    """How many files and sockets a process may hold: the hard limit, because the server raises its own to that."""
-    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    return sys.maxsize if resource.RLIM_INFINITY in (soft, hard) else soft
+    """How many files and sockets a process that is started from here may hold."""
+    soft, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
+    return sys.maxsize if soft == resource.RLIM_INFINITY else soft
 
 
 def machine_warnings(config: Config, file: str, open_files: int) -> Iterator[Problem]:
@@ -74,8 +74,7 @@ def machine_warnings(config: Config, file: str, open_files: int) -> Iterator[Pro
             f" raise the limit (ulimit -n {needed}, or LimitNOFILE={needed} in a systemd unit)"
         )
         yield Problem(file, "media.max_calls", sentence)
-    here = os.cpu_count() or 1
-    if here < 2:
+    if (os.cpu_count() or 1) < 2:
         yield Problem(
             file, "", "this machine has one core, so that whatever else runs here delays the sound of all calls"
         )

@@ -37,6 +37,12 @@ class Node:
         example='"node1"',
         check=lambda text: expect_name(text) if text else "",
     )
+    drain_s: int = setting(
+        default=60,
+        doc="How long live calls may go on after SIGTERM while new ones are refused; a second signal hangs up now.",
+        unit="s",
+        range=(0, 86400),
+    )
 
 
 @attrs.frozen

@@ -200,7 +200,8 @@ def _from_node(options: Any, asked: Mapping[str, Any], config: Config) -> Any:
 def _unreachable(start: object, steps: Mapping[str, Any]) -> list[str]:
     """Steps that no way from the start leads to.
 
-    A misspelt target counts as its nearest step, so that one slip is not reported twice.
+    A misspelt target counts as its nearest step, so that one slip is not reported twice; with a target that means
+    nothing, nobody can tell.
     """
 
     def meant(target: object) -> str | None:
@@ -218,8 +219,13 @@ def _unreachable(start: object, steps: Mapping[str, Any]) -> list[str]:
         if name in reached:
             continue
         reached.add(name)
-        table = steps[name] if isinstance(steps[name], dict) else {}
-        on = table.get("on")
-        targets = [table.get("next"), *(on.values() if isinstance(on, dict) else ())]
-        waiting += [target for target in map(meant, targets) if target is not None]
+        table = steps[name]
+        on = table.get("on", {}) if isinstance(table, dict) else None
+        if not isinstance(table, dict) or not isinstance(on, dict):
+            return []
+        for target in [*([table["next"]] if "next" in table else []), *on.values()]:
+            leads_to = meant(target)
+            if leads_to is None:
+                return []
+            waiting.append(leads_to)
     return [name for name in steps if name not in reached]

@@ -8,6 +8,7 @@ from __future__ import annotations
 import re
 import ssl
 import tomllib
+import typing
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -99,12 +100,16 @@ def named_files(cls: Any, table: Mapping[str, Any], folder: Path) -> Iterator[tu
         if "file" not in field.metadata and "folder" not in field.metadata:
             continue
         value = table.get(field.name, field.default)
-        if isinstance(value, list | tuple):
-            for index, item in enumerate(value):
-                if isinstance(item, str | Path) and str(item) and "\0" not in str(item):
+        if typing.get_origin(field.type) is tuple:
+            for index, item in enumerate(value if isinstance(value, list | tuple) else ()):
+                if _is_path(item):
                     yield f"{field.name}[{index}]", folder / item, field
-        elif isinstance(value, str | Path) and str(value) and "\0" not in str(value):
+        elif _is_path(value):
             yield field.name, folder / value, field
+
+
+def _is_path(value: object) -> bool:
+    return isinstance(value, str | Path) and bool(str(value)) and "\0" not in str(value)
 
 
 def file_mistakes(cls: Any, table: object, folder: Path) -> list[Mistake]:

@@ -12,6 +12,7 @@ from typing import Any
 import attrs
 
 import agentstream.samples
+from agentstream.config.addresses import expect_name
 from agentstream.config.model import Config
 from agentstream.config.structure import nearest, read_config, strings_of
 from agentstream.errors import ConfigError, Problem
@@ -62,8 +63,10 @@ def examine(file: Path = SAMPLE) -> tuple[Loaded, list[Problem]]:
     problems += registry.problems
     flows, names, flow_problems = _read_flows(_folders(document, "flows", config.flows.path, file), registry, config)
     problems += flow_problems
+    # Where the flows could not be looked for, none can be missed.
+    is_sure = not any(problem.file == str(file) and problem.path.startswith("flows") for problem in problems)
     for path, name in strings_of(document, "route", "flow"):
-        if name not in names:
+        if is_sure and name not in names and not expect_name(name):
             sentence = f'found "{name}", expected the name of a flow; {nearest(name, names)}'
             problems.append(Problem(str(file), path, sentence))
     warnings = tuple(_warnings(document, config, broken, names, str(file)))

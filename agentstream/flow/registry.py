@@ -19,7 +19,7 @@ from typing import Any
 import attrs
 from twisted.plugin import IPlugin
 from zope.interface import Interface
-from zope.interface.exceptions import Invalid
+from zope.interface.exceptions import BrokenImplementation, BrokenMethodImplementation, Invalid
 from zope.interface.verify import verifyObject
 
 import applets as applets_package
@@ -154,7 +154,7 @@ def _applet_mistakes(applet: Any) -> Iterable[tuple[str, str]]:
     except Invalid as invalid:
         # MultipleInvalid is one of several; each of these speaks for itself.
         for one in getattr(invalid, "exceptions", [invalid]):
-            yield "", " ".join(str(one).split())
+            yield _part_that_is_broken(one)
         return
     if not isinstance(applet.name, str) or not re.fullmatch(r"[a-z][a-z0-9_-]*", applet.name):
         yield "name", f"found {applet.name!r}, expected lower-case letters, digits, - and _, with a letter first"
@@ -167,6 +167,17 @@ def _applet_mistakes(applet: Any) -> Iterable[tuple[str, str]]:
     elif len({outcome.name for outcome in outcomes}) != len(outcomes):
         yield "outcomes", "has one name twice, expected a name of its own for each outcome"
     yield from _options_mistakes(applet.options)
+
+
+def _part_that_is_broken(invalid: Invalid) -> tuple[str, str]:
+    """The attribute or method that does not fit the interface, and how."""
+    if isinstance(invalid, BrokenMethodImplementation):
+        method = invalid.method
+        return method.getName(), f"does not fit {method.getName()}{method.getSignatureString()}: {invalid.mess}"
+    if isinstance(invalid, BrokenImplementation):
+        attribute = invalid.args[1]
+        return attribute.getName(), f"is missing, expected: {attribute.getDoc()}"
+    return "", " ".join(str(invalid).split())
 
 
 def _options_mistakes(options: Any) -> Iterable[tuple[str, str]]:

@@ -1,0 +1,67 @@
+"""The small languages inside strings."""
+
+from __future__ import annotations
+
+import contextlib
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from agentstream.config.addresses import Listener, PortRange, expect_address_or_empty, parse_network
+
+
+@pytest.mark.parametrize(
+    ("text", "pairs"),
+    [("20000-24999", 2500), ("20000-20001", 1), ("20001-20003", 1), ("20001-20004", 1), ("65534-65535", 1)],
+)
+def test_pairs_of_a_port_range(text: str, pairs: int) -> None:
+    ports = PortRange.parse(text)
+    assert len(ports.pairs) == pairs and str(ports) == text
+    assert all(port % 2 == 0 and ports.first <= port and port + 1 <= ports.last for port in ports.pairs)
+
+
+@pytest.mark.parametrize("text", ["", "20000", "20000-", "1-2", "24999-20000", "20001-20002", "20000-65536", "2e4-3e4"])
+def test_what_is_no_port_range(text: str) -> None:
+    with pytest.raises(ValueError, match=r"^a range of ports such as"):
+        PortRange.parse(text)
+
+
+@pytest.mark.parametrize(
+    ("text", "listener"),
+    [
+        ("udp:5060", Listener("udp", 5060, "")),
+        ("udp:0:interface=127.0.0.1", Listener("udp", 0, "127.0.0.1")),
+        ("udp:5060:interface=\\:\\:1", Listener("udp", 5060, "::1")),
+    ],
+)
+def test_listeners(text: str, listener: Listener) -> None:
+    assert Listener.parse(text) == listener
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["", "udp", "udp:", "tcp:5060", "udp:65536", "udp:5060:interface=here", "udp:5060:interface=::1", "udp:5060:a=b"],
+)
+def test_what_is_no_listener(text: str) -> None:
+    with pytest.raises(ValueError, match=r"^a listener such as"):
+        Listener.parse(text)
+
+
+def test_a_network_with_host_bits_is_told_the_one_that_is_meant() -> None:
+    with pytest.raises(ValueError, match=r'such as "203\.0\.113\.0/24"$'):
+        parse_network("203.0.113.5/24")
+
+
+def test_an_address_for_others_is_not_every_address() -> None:
+    assert not expect_address_or_empty("")
+    assert not expect_address_or_empty("2001:db8::1")
+    assert expect_address_or_empty("0.0.0.0")
+    assert expect_address_or_empty("example.org")
+
+
+@given(st.text())
+def test_any_text_is_a_value_or_a_value_error(text: str) -> None:
+    for parse in (PortRange.parse, Listener.parse, parse_network):
+        with contextlib.suppress(ValueError):
+            parse(text)

@@ -1,0 +1,118 @@
+"""Strict reading: what cattrs by itself would let through, and who may call."""
+
+from __future__ import annotations
+
+import tomllib
+from pathlib import Path
+
+import attrs
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from agentstream.config.metadata import setting
+from agentstream.config.model import Config, Route, Trunk
+from agentstream.config.reference import reference
+from agentstream.config.structure import found, parse_network, read, read_config
+
+
+def problems_of(text: str) -> list[str]:
+    _, _, problems = read_config(tomllib.loads(text), "a.toml")
+    return [str(problem) for problem in problems]
+
+
+def test_nothing_at_all_is_a_config() -> None:
+    config, broken, problems = read_config({}, "folder/a.toml")
+    assert not problems and not broken
+    assert config.flows.path == (Path("folder/flows"),)
+    assert config.sip_address == config.media_address == "127.0.0.1"
+
+
+@pytest.mark.parametrize(
+    ("text", "problem"),
+    [
+        ('sip.listen = "udp:5060"', 'sip.listen: found "udp:5060", expected a list of 1 or more strings, such as'),
+        ("media.playout_ms = 60.0", "media.playout_ms: found 60.0, expected a whole number of ms from 20 to 200"),
+        ("media.max_calls = true", "media.max_calls: found true, expected a whole number from 1 to 10000"),
+        ("media.max_cals = 5", 'media.max_cals: is not known here; did you mean "max_calls"?'),
+        ('"a b" = 5', '"a b": is not known here; known are: account, applets, flows, media, node, route, sip'),
+        ("[trunk]\nname = 'a'", "trunk: found a table, expected a list of tables, each under double brackets"),
+        (
+            "[[trunk]]\nname = 'a'",
+            "trunk[0].address: is missing, expected a list of 1 or more IP addresses or networks",
+        ),
+        ("[[node]]", "node: found a list of tables, expected a table"),
+        ("stream.chunk_ms = 30", "stream.chunk_ms: found 30, expected a whole number of ms from 20 to 200, a multiple"),
+        ("node.name = 1979-05-27", "node.name: found 1979-05-27, expected a string"),
+        ('sip.listen = ["udp:5060"]', "sip.advertise: is empty while the first listener is on every address"),
+        ('sip.listen = ["tcp:5060"]', 'sip.listen[0]: found "tcp:5060", expected a listener such as'),
+    ],
+)
+def test_one_mistake_and_its_sentence(text: str, problem: str) -> None:
+    (line,) = problems_of(text)
+    assert line.startswith(f"a.toml: {problem}")
+
+
+def test_two_trunks_of_one_name_even_when_one_has_another_mistake() -> None:
+    text = "[[trunk]]\nname='a'\naddress=['::1']\n[[trunk]]\nname='a'\nnat='never'"
+    assert len(problems_of(text)) == 3
+
+
+def test_passwords_are_not_shown() -> None:
+    assert found("wss://key:token@example.org/a") == '"wss://***@example.org/a"'
+
+
+def test_who_may_call() -> None:
+    config = Config()
+    assert config.trunk_of("127.0.0.1") and config.trunk_of("::1") and config.trunk_of("::ffff:127.0.0.1")
+    assert not config.trunk_of("192.0.2.1") and not config.trunk_of("localhost")
+    one = Trunk(name="one", address=(parse_network("192.0.2.0/24"),))
+    two = Trunk(name="two", address=(parse_network("192.0.0.0/16"), parse_network("2001:db8::/32")))
+    config = Config(trunk=(one, two))
+    assert config.trunk_of("192.0.2.1") is one and config.trunk_of("2001:db8::5") is two
+    assert not config.trunk_of("127.0.0.1")
+
+
+def test_the_first_route_that_matches_wins_and_case_matters() -> None:
+    config = Config(route=(Route(to="10?0", flow="a"), Route(to="[A-Z]*", flow="b"), Route(to="*", flow="c")))
+    assert [route.flow for user in ("1000", "Bob", "bob") if (route := config.route_of(user))] == ["a", "b", "c"]
+    assert Config().route_of("1000") is None
+
+
+@attrs.frozen
+class Everything:
+    """A field of each type."""
+
+    number: float = setting(default=1.0, doc="A number.")
+    flag: bool = setting(default=False, doc="A flag.")
+    times: tuple[int, ...] = setting(default=(), doc="Numbers.", range=(1, 3))
+
+
+def test_numbers_and_flags() -> None:
+    value, mistakes = read(Everything, {"number": 2, "flag": True, "times": [1, 3]})
+    assert not mistakes and value == Everything(number=2.0, flag=True, times=(1, 3))
+    _, mistakes = read(Everything, {"number": float("nan"), "flag": 1, "times": [0, True, 2]})
+    assert {mistake.path for mistake in mistakes} == {"number", "flag", "times[0]", "times[1]"}
+
+
+plain = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=8),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=8), inner, max_size=3),
+    max_leaves=8,
+)
+
+
+@given(
+    st.dictionaries(
+        st.sampled_from([field.name for field in attrs.fields(Config)]) | st.text(max_size=8),
+        plain | st.dictionaries(st.sampled_from(["name", "path", "listen", "to", "ports"]), plain),
+    )
+)
+def test_any_document_is_read_or_refused(document: dict[str, object]) -> None:
+    _, _, problems = read_config(document, "a.toml")
+    assert all(problem.sentence for problem in problems)
+
+
+def test_the_page_is_the_one_that_the_settings_make() -> None:
+    page = Path(__file__).parents[2] / "docs" / "config.md"
+    assert page.read_text() == reference(), "run: python -m agentstream.config.reference > docs/config.md"

@@ -1,0 +1,72 @@
+"""From one file to everything that a node serves."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from agentstream.errors import ConfigError
+from agentstream.flow.loader import SAMPLE, examine, load
+
+FLOW = 'name = "{}"\nstart = "a"\n[step.a]\napplet = "echo"\n'
+
+
+def test_the_packaged_sample() -> None:
+    loaded = load()
+    assert loaded.warnings == () and set(loaded.flows) == {"bot", "echo", "welcome"}
+    assert loaded.config.trunk == () and all(one.interface == "127.0.0.1" for one in loaded.config.sip.listeners)
+    assert loaded.config.route_of("1000").flow == "bot"  # type: ignore[union-attr]
+    assert {sound.resolve() for sound in loaded.sounds} == {
+        SAMPLE.with_name("sorry.wav"),
+        SAMPLE.with_name("welcome.wav"),
+    }
+
+
+def test_every_problem_is_in_the_error(tmp_path: Path) -> None:
+    (tmp_path / "flows").mkdir()
+    (tmp_path / "flows" / "a.toml").write_text(FLOW.format("one") + "secnds = 3")
+    (tmp_path / "flows" / "b.toml").write_text(FLOW.format("two") + "seconds = = 3")
+    (tmp_path / "a.toml").write_text("media.playout_ms = 5\n[[route]]\nto = '*'\nflow = 'oen'")
+    with pytest.raises(ConfigError) as raised:
+        load(tmp_path / "a.toml")
+    assert [(Path(problem.file).name, problem.path) for problem in raised.value.problems] == [
+        ("a.toml", "media.playout_ms"),
+        ("a.toml", "step.a.secnds"),
+        ("b.toml", "line 5"),
+        ("a.toml", "route[0].flow"),
+    ]
+    assert raised.value.problems[-1].sentence == 'found "oen", expected the name of a flow; did you mean "one"?'
+
+
+@pytest.mark.parametrize(
+    ("content", "path", "sentence"),
+    [
+        (b"a = 1\nb = \n", "line 2", "is not TOML: Invalid value"),
+        (b"a = 1\na = 2\n", "line 2", "is not TOML: Cannot overwrite a value"),
+        (b"a = 1\nb = 2\nc = '\xff'", "line 3", "holds bytes that are not UTF-8, expected TOML, which is UTF-8"),
+        (b"a = " + b"[" * 5000, "", "is nested too deep, expected a TOML file"),
+        (b"#" * 5_000_000, "", "is longer than 4194304 bytes, expected a TOML file"),
+    ],
+)
+def test_what_is_not_toml(tmp_path: Path, content: bytes, path: str, sentence: str) -> None:
+    (tmp_path / "a.toml").write_bytes(content)
+    _, (problem,) = examine(tmp_path / "a.toml")
+    assert problem.path == path and problem.sentence.startswith(sentence)
+
+
+def test_two_flows_of_one_name_and_warnings(tmp_path: Path) -> None:
+    for name, flow in (("a", "one"), ("b", "one"), ("c", "two")):
+        (tmp_path / "flows" / name).mkdir(parents=True)
+        (tmp_path / "flows" / name / "flow.toml").write_text(FLOW.format(flow))
+    (tmp_path / "a.toml").write_text("[[route]]\nto = '*'\nflow = 'one'\n[[route]]\nto = '1'\nflow = 'one'")
+    loaded, (problem,) = examine(tmp_path / "a.toml")
+    assert problem.path == "name" and "which" in problem.sentence and "has already" in problem.sentence
+    assert [warning.sentence.split(" ", 2)[:2] for warning in loaded.warnings] == [["no", "route"], ["is", "never"]]
+
+
+def test_no_route_is_a_warning_and_no_folder_a_problem(tmp_path: Path) -> None:
+    (tmp_path / "a.toml").write_text("")
+    loaded, (problem,) = examine(tmp_path / "a.toml")
+    assert problem.path == "flows.path[0]" and "which is no folder" in problem.sentence
+    assert [warning.path for warning in loaded.warnings] == ["route"]
