@@ -1,0 +1,161 @@
+"""From a SIP event to a call: who may call, where it leads, whether there is room, and then the flow runs.
+
+Every refusal is logged with its status and a sentence, and the sentence goes to the caller as Warning.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import attrs
+from twisted.internet.defer import Deferred, succeed
+from twisted.internet.interfaces import IReactorTime
+from twisted.logger import Logger
+
+from agentstream.errors import RemoteProtocolError, ResourceError
+from agentstream.flow.call import Call
+from agentstream.flow.leg import Leg
+from agentstream.flow.loader import Loaded
+from agentstream.flow.prompts import Prompts
+from agentstream.flow.stream import StreamOpener
+from agentstream.flow.timeline import Event as TimelineEvent
+from agentstream.flow.timeline import Timeline
+from agentstream.media.plane import MediaPlane
+from agentstream.net.edge import SipEdge
+from agentstream.sdp.negotiation import LocalMedia
+from agentstream.sip.events import (
+    AckReceived,
+    Event,
+    InviteCancelled,
+    InviteReceived,
+    ReinviteReceived,
+    SessionEnded,
+)
+from agentstream.sip.session import Session
+
+RETRY_AFTER_S = 5
+"""What a node that is full tells its callers (RFC 3261 section 20.33)."""
+
+
+@attrs.define
+class Switchboard:
+    """All calls of one node.
+
+    :ivar loaded: config, flows and applets; may be exchanged while calls are up, for the calls to come.
+    :ivar new_sid: makes a call's id.
+    :ivar random_bits: ``random_bits(n)`` gives n unpredictable bits, for the ids of SDP sessions.
+    :ivar observers: told every event of every call's timeline.
+    :ivar calls: the live calls by SID.
+    """
+
+    clock: IReactorTime
+    loaded: Loaded
+    edge: SipEdge
+    plane: MediaPlane
+    streams: StreamOpener
+    prompts: Prompts
+    new_sid: Callable[[], str]
+    random_bits: Callable[[int], int]
+    observers: list[Callable[[TimelineEvent], None]] = attrs.Factory(list)
+    calls: dict[str, Call] = attrs.Factory(dict)
+    _legs: dict[Session, Leg] = attrs.Factory(dict)
+    _emptied: list[Deferred[None]] = attrs.Factory(list)
+
+    log = Logger()
+
+    def is_allowed(self, host: str) -> bool:
+        """Whether this address belongs to a trunk."""
+        return self.loaded.config.trunk_of(host) is not None
+
+    def handle(self, event: Event) -> None:
+        """Take one event of the SIP stack."""
+        if isinstance(event, InviteReceived):
+            self._invited(event)
+        elif isinstance(event, AckReceived | ReinviteReceived | InviteCancelled | SessionEnded):
+            leg = self._legs.get(event.session)
+            if leg is not None:
+                self._tell(leg, event)
+
+    def _tell(self, leg: Leg, event: AckReceived | ReinviteReceived | InviteCancelled | SessionEnded) -> None:
+        if isinstance(event, AckReceived):
+            leg.acknowledged(event.sdp)
+        elif isinstance(event, ReinviteReceived):
+            leg.reoffered(event.sdp)
+        else:
+            del self._legs[event.session]
+            is_ours = isinstance(event, SessionEnded) and event.by != "remote"
+            leg.over("server" if is_ours else "user", event.reason)
+
+    # A new call
+
+    def _invited(self, event: InviteReceived) -> None:
+        config = self.loaded.config
+        called = event.request.uri.user_text
+        trunk = config.trunk_of(event.source.host)
+        route = config.route_of(called)
+        if trunk is None:
+            self._refuse(event, 403, f"{event.source.host} belongs to no trunk")
+        elif route is None:
+            self._refuse(event, 404, "no route leads to this number")
+        elif self.plane.is_overloaded:
+            self._refuse(event, 503, "the media tick runs late: this node takes no more calls")
+        else:
+            try:
+                media = self.plane.open_leg()
+            except ResourceError as error:
+                self._refuse(event, 503, str(error))
+                return
+            local = LocalMedia(config.media_address, media.port, session_id=self.random_bits(62))
+            leg = Leg(self.edge, event.session, media, local, event.source.host, trunk.nat, self.streams)
+            try:
+                leg.consider(event.sdp)
+            except RemoteProtocolError as error:
+                media.close()
+                self._refuse(event, error.status or 488, error.sentence)
+                return
+            self._begin(event, leg, route.flow, trunk.name)
+
+    def _begin(self, event: InviteReceived, leg: Leg, flow: str, trunk: str) -> None:
+        sid = self.new_sid()
+        caller = event.request.from_.uri.user_text
+        timeline = Timeline(sid, self.clock, list(self.observers))
+        called = event.request.uri.user_text
+        call = Call(sid, caller, called, self.loaded.flows[flow], leg, timeline, self.prompts, self._ended)
+        leg.call = call
+        self.calls[sid] = call
+        self._legs[event.session] = leg
+        call.event("invite_received", trunk=trunk, source=f"{event.source.host}:{event.source.port}")
+        call.start()
+
+    def _refuse(self, event: InviteReceived, status: int, sentence: str) -> None:
+        self.log.info(
+            "the call from {source} to {called} was refused with {status}: {sentence}",
+            source=f"{event.source.host}:{event.source.port}",
+            called=event.request.uri.user_text,
+            status=status,
+            sentence=sentence,
+        )
+        headers = [("Retry-After", str(RETRY_AFTER_S))] if status == 503 else []
+        self.edge.reject(event.session, status, sentence, headers)
+
+    def _ended(self, call: Call) -> None:
+        self.calls.pop(call.sid, None)
+        if not self.calls:
+            emptied, self._emptied = self._emptied, []
+            for waiting in emptied:
+                waiting.callback(None)
+
+    # The end of the node
+
+    def emptied(self) -> Deferred[None]:
+        """Fires when no call is up."""
+        if not self.calls:
+            return succeed(None)
+        waiting: Deferred[None] = Deferred(self._emptied.remove)
+        self._emptied.append(waiting)
+        return waiting
+
+    def hang_up_all(self, reason: str) -> None:
+        """End every call now."""
+        for call in list(self.calls.values()):
+            call.hang_up(reason)

@@ -1,0 +1,290 @@
+"""The composition root: one top service that builds a node, binds everything it needs, drains it and closes it.
+
+Nothing is opened before ``startService``; whatever cannot be opened there is one sentence and exit status 1.
+"""
+
+from __future__ import annotations
+
+import datetime
+import gc
+import secrets
+import signal
+import socket
+import time
+from collections.abc import Callable
+from types import FrameType
+from typing import Any
+
+from twisted.application.service import Service
+from twisted.internet.defer import Deferred, inlineCallbacks
+from twisted.internet.interfaces import IDelayedCall
+from twisted.logger import Logger
+
+from agentstream.errors import ConfigError, StartError
+from agentstream.flow.loader import SAMPLE, Loaded, load
+from agentstream.flow.prompts import Prompts
+from agentstream.flow.stream import StreamOpener
+from agentstream.flow.switchboard import Switchboard
+from agentstream.media.plane import RATE_HZ, MediaPlane, MediaSettings
+from agentstream.media.ports import DatagramPorts, KernelPorts
+from agentstream.media.slack import SlackCollector
+from agentstream.net.edge import SipEdge
+from agentstream.testing.bot import DEFAULT_LISTEN, echo_bot_service
+from agentstream.wire.sid import new_sid
+from agentstream.ws.protocol import NO_NVX, nvx_in_use
+
+MEBIBYTE = 1 << 20
+HANG_UP_S = 1.0
+"""Seconds for the BYEs of the last calls to be answered before the sockets close."""
+
+
+def kernel_ports(loaded: Loaded) -> DatagramPorts:
+    """Real UDP sockets as the config says."""
+    media = loaded.config.media
+    return KernelPorts(media.listen, media.ports.first, media.ports.last, media.max_calls)
+
+
+def _bits(count: int) -> int:
+    return secrets.randbits(count)
+
+
+class NodeService(Service):
+    """One node: everything that one process serves.
+
+    :param reactor: a reactor; its clock is made monotonic when the service starts.
+    :param make_ports: the datagram ports of the media tick; memory in tests.
+    :ivar edge, plane, switchboard: the running parts, to look at; None until the service starts.
+    """
+
+    log = Logger()
+
+    def __init__(
+        self,
+        reactor: Any,
+        loaded: Loaded,
+        *,
+        make_ports: Callable[[Loaded], DatagramPorts] = kernel_ports,
+        is_alone: bool = True,
+    ) -> None:
+        self.name = "agentstream"
+        self._reactor = reactor
+        self._loaded = loaded
+        self._make_ports = make_ports
+        self._is_alone = is_alone
+        self._drain_timer: IDelayedCall | None = None
+        self._is_hanging_up = False
+        self._bot: Any = None
+        self._collector: SlackCollector | None = None
+        self.edge: SipEdge
+        self.plane: MediaPlane
+        self.switchboard: Switchboard
+
+    # Start
+
+    def startService(self) -> None:
+        """Build and bind everything; a StartError becomes one sentence on standard error and exit status 1."""
+        try:
+            self._start()
+        except StartError as error:
+            if not self._is_alone:
+                raise
+            self.log.critical("cannot start: {sentence}", sentence=str(error))
+            raise SystemExit(f"agentstream: {error}") from None
+        Service.startService(self)
+
+    def _start(self) -> None:
+        reactor, loaded = self._reactor, self._loaded
+        config = loaded.config
+        if self._is_alone:
+            # The wall clock may step; a 20 ms tick that it drives would stop for as long.
+            reactor.seconds = time.monotonic
+            self._collector = SlackCollector(reactor.seconds)
+        prompts = Prompts()
+        for file in loaded.sounds:
+            prompts.load(file, RATE_HZ)
+        media = config.media
+        settings = MediaSettings(
+            rows=media.max_calls,
+            playout_ms=media.playout_ms,
+            playback_ms=media.playback_s * 1000,
+            playback_memory=media.playback_memory_mb * MEBIBYTE,
+        )
+        ports = self._make_ports(loaded)
+        self.plane = MediaPlane(reactor, ports, settings, _bits, self._collector)
+        self.edge = SipEdge(
+            reactor,
+            config.sip.listen,
+            on_event=lambda event: self.switchboard.handle(event),
+            advertise=config.sip.advertise,
+            is_allowed=lambda host: self.switchboard.is_allowed(host),
+        )
+        self.switchboard = Switchboard(
+            reactor,
+            loaded,
+            self.edge,
+            self.plane,
+            StreamOpener(reactor, config.account.sid, self._new_sid),
+            prompts,
+            self._new_sid,
+            _bits,
+        )
+        try:
+            self._try_media_port(ports)
+            if loaded.file == SAMPLE:
+                self._start_bot()
+            self.edge.start()
+        except StartError:
+            ports.stop()
+            if self._bot is not None:
+                self._bot.stopService()
+            raise
+        self.plane.start()
+        self._tell_start()
+        if self._is_alone:
+            self._take_signals()
+        if self._collector is not None:
+            self._collector.start()
+
+    def _try_media_port(self, ports: DatagramPorts) -> None:
+        """An address that cannot be bound shows at start and not with the first call."""
+        host = self._loaded.config.media.listen
+        family = socket.AF_INET6 if ":" in host else socket.AF_INET
+        if isinstance(ports, KernelPorts):
+            with socket.socket(family, socket.SOCK_DGRAM) as probe:
+                try:
+                    probe.bind((host, 0))
+                except OSError as error:
+                    raise StartError(
+                        f"RTP cannot be bound on {host} ({error.strerror}): set [media] listen to an address of this"
+                        " machine"
+                    ) from None
+
+    def _start_bot(self) -> None:
+        """The sample answers with a bot of its own."""
+        bot = echo_bot_service(DEFAULT_LISTEN, reactor=self._reactor)
+        failures: list[Any] = []
+        bot.bind().addErrback(failures.append)
+        for failure in failures:
+            failure.trap(StartError)
+            raise StartError(failure.getErrorMessage())
+        bot.startService()
+        self._bot = bot
+
+    def _tell_start(self) -> None:
+        config = self._loaded.config
+        if not nvx_in_use():
+            self.log.warn("{sentence}", sentence=NO_NVX)
+        for warning in self._loaded.warnings:
+            self.log.warn("{warning}", warning=str(warning))
+        where = ", ".join(f"{at.transport}:{at.host}:{at.port}" for at in self.edge.listeners)
+        numbers = ", ".join(route.to for route in config.route) or "none"
+        self.log.info(
+            "agentstream {node} is ready: SIP on {where}; numbers {numbers}; at most {calls} calls",
+            node=config.node.name or socket.gethostname(),
+            where=where,
+            numbers=numbers,
+            calls=config.media.max_calls,
+            kind="node_started",
+            at=self._reactor.seconds(),
+            fields={"sip": [f"{at.host}:{at.port}" for at in self.edge.listeners], "flows": sorted(self._loaded.flows)},
+        )
+
+    @staticmethod
+    def _new_sid() -> str:
+        return new_sid(secrets.token_hex, datetime.datetime.now(datetime.UTC).date())
+
+    # Reload and stop
+
+    def _take_signals(self) -> None:
+        if hasattr(signal, "SIGHUP"):
+            signal.signal(signal.SIGHUP, lambda number, frame: self._reactor.callFromThread(self.reload))
+
+    def reload(self) -> None:
+        """Read the config again for the calls to come; live calls keep the flow they began with.
+
+        Listeners, ports and limits are fixed at start. A file with mistakes changes nothing.
+        """
+        try:
+            loaded = load(self._loaded.file)
+        except ConfigError as error:
+            self.log.error("the config was not reloaded: {problems}", problems=str(error))
+            return
+        before, after = self._loaded.config, loaded.config
+        for name in ("sip", "media", "node"):
+            if getattr(before, name) != getattr(after, name):
+                self.log.warn("[{section}] has changed, which takes effect at the next start", section=name)
+        self._loaded = self.switchboard.loaded = loaded
+        self.switchboard.prompts.forget()
+        self.log.info("the config was reloaded", kind="config_reloaded", at=self._reactor.seconds(), fields={})
+        gc.freeze()
+
+    @inlineCallbacks
+    def stopService(self) -> Any:
+        """Drain, then close. Fires when everything is closed."""
+        Service.stopService(self)
+        self.edge.is_draining = True
+        if self.switchboard.calls:
+            yield self._drain()
+        yield self._close()
+
+    def _drain(self) -> Deferred[None]:
+        calls, seconds = len(self.switchboard.calls), self._loaded.config.node.drain_s
+        self.log.info(
+            "draining: {calls} calls are up; they have {seconds} s, a second signal hangs up now",
+            calls=calls,
+            seconds=seconds,
+        )
+        if self._is_alone:
+            for number in (signal.SIGTERM, signal.SIGINT):
+                signal.signal(number, self._second_signal)
+        self._drain_timer = self._reactor.callLater(seconds, self._hang_up, "the node stopped")
+        return self.switchboard.emptied()
+
+    def _second_signal(self, number: int, frame: FrameType | None) -> None:
+        self._reactor.callFromThread(self._hang_up, "the node was stopped at once")
+
+    def _hang_up(self, reason: str) -> None:
+        if not self._is_hanging_up:
+            self._is_hanging_up = True
+            self.switchboard.hang_up_all(reason)
+
+    @inlineCallbacks
+    def _close(self) -> Any:
+        if self._drain_timer is not None and self._drain_timer.active():
+            self._drain_timer.cancel()
+        if not self.edge.stack.is_idle:
+            # BYEs of ours may still be under way, or want to be repeated.
+            waited: Deferred[None] = Deferred()
+            self._reactor.callLater(HANG_UP_S, waited.callback, None)
+            yield waited
+        self._tell_end()
+        self.plane.stop()
+        if self._bot is not None:
+            yield self._bot.stopService()
+        yield self.edge.stop()
+        if self._collector is not None:
+            self._collector.stop()
+
+    def _tell_end(self) -> None:
+        plane = self.plane
+        fields = {
+            "ticks": plane.tick_duration.count,
+            "tick_p50_ms": plane.tick_duration.percentile_ms(50),
+            "tick_p99_ms": plane.tick_duration.percentile_ms(99),
+            "tick_most_ms": round(plane.tick_duration.most_s * 1000, 1),
+            "lateness_p99_ms": plane.tick_lateness.percentile_ms(99),
+            "lateness_most_ms": round(plane.tick_lateness.most_s * 1000, 1),
+            "late_slots": plane.late_slots,
+            "skipped_slots": plane.skipped_slots,
+        }
+        if self._collector is not None:
+            fields["gc_p99_ms"] = self._collector.pauses.percentile_ms(99)
+            fields["gc_most_ms"] = round(self._collector.pauses.most_s * 1000, 1)
+        self.log.info(
+            "media has ended: a tick took {p99} ms (p99) and was {late} ms late (p99)",
+            p99=fields["tick_p99_ms"],
+            late=fields["lateness_p99_ms"],
+            kind="media_ended",
+            at=self._reactor.seconds(),
+            fields=fields,
+        )
