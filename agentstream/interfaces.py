@@ -105,8 +105,8 @@ class ICall(Interface):
     def hear(chunk_ms: int, fn: Callable[[Audio, int], None]) -> Callable[[], None]:
         """Call ``fn(chunk, timestamp_ms)`` for every chunk_ms (20 to 200, a multiple of 20) of what the caller says.
 
-        The chunk is the callee's to keep. ``timestamp_ms`` is the time of its first sample since hearing began. An exception in ``fn`` ends the
-        step as the applet's failure. Returns a function that ends the hearing.
+        The chunk is the callee's to keep. ``timestamp_ms`` is the time of its first sample since hearing began. An
+        exception in ``fn`` ends the step as the applet's failure. Returns a function that ends the hearing.
         """
 
     def hear_digits(fn: Callable[[str, int], None]) -> Callable[[], None]:
@@ -129,8 +129,8 @@ class IRun(Interface):
         """Begin; fires with the name of one of the applet's outcomes."""
 
     def stop(reason: str) -> None:
-        """End now: ``callended`` (the caller is gone) or ``stopped``. The Deferred of start should fire soon after; the call does
-        not wait for it."""
+        """End now: ``callended`` (the caller is gone) or ``stopped``. The Deferred of start should fire soon after; the
+        call does not wait for it."""
 
 
 class IApplet(Interface):

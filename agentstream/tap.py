@@ -1,4 +1,4 @@
-"""``twistd agentstream``: the options, and the service they make. The config is read and checked before anything opens."""
+"""``twistd agentstream``: its options and its service. The config is read and checked before anything opens."""
 
 from __future__ import annotations
 
