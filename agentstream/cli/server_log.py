@@ -13,7 +13,7 @@ from typing import Any
 
 import orjson
 from twisted.logger import ILogObserver, LogEvent, LogLevel, eventAsText
-from zope.interface import provider
+from zope.interface import directlyProvides
 
 
 def line_of(event: LogEvent) -> bytes | None:
@@ -40,7 +40,6 @@ def observer() -> Callable[[LogEvent], None]:
     """The observer that twistd's option asks for."""
     output, errors = sys.stdout.buffer, sys.stderr
 
-    @provider(ILogObserver)
     def observe(event: LogEvent) -> None:
         line = line_of(event)
         if line is not None:
@@ -50,4 +49,5 @@ def observer() -> Callable[[LogEvent], None]:
         if "log_failure" in event or level in (LogLevel.error, LogLevel.critical):
             print(eventAsText(event, includeTimestamp=False), file=errors, flush=True)
 
+    directlyProvides(observe, ILogObserver)
     return observe

@@ -101,8 +101,8 @@ class Run:
         console.print(f"{self.machine}; {self.pinning}.")
         console.print(
             "Loopback charges the receiver's part of the network's work to the sender. Bursts meet an empty queue and"
-            f" come at random phases, from {self.probes} calls beside the {self.calls}; the 20 ms grid alone makes 19 ms"
-            " of their p95."
+            f" come at random phases, from {self.probes} calls beside the {self.calls}; the 20 ms grid alone makes"
+            " 19 ms of their p95."
         )
 
 
