@@ -6,6 +6,7 @@ second folder without a word. Here each of these is a problem with the module's 
 
 from __future__ import annotations
 
+import importlib
 import importlib.util
 import pkgutil
 import re
@@ -22,13 +23,15 @@ from zope.interface import Interface
 from zope.interface.exceptions import BrokenImplementation, BrokenMethodImplementation, Invalid
 from zope.interface.verify import verifyObject
 
-import applets as applets_package
 from agentstream.config.metadata import WORDS
 from agentstream.config.model import Config
 from agentstream.config.structure import expected, is_readable_type, plain_type, rule_broken
 from agentstream.errors import Problem
 from agentstream.flow.definition import RESERVED
 from agentstream.interfaces import IApplet, Outcome
+
+# By name: drop-ins stand above this room and are found, not imported.
+applets_package = importlib.import_module("applets")
 
 _OWN_FOLDERS = tuple(applets_package.__path__)
 

@@ -1,0 +1,123 @@
+"""The applets that come with the server, on a leg that appends to a list."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import soundfile
+
+from agentstream.errors import StreamFailed
+from agentstream.flow.definition import Flow, Step
+from agentstream.interfaces import IApplet, StreamEnd, StreamSpec
+from applets.echo import echo
+from applets.hangup import hangup
+from applets.play import play
+from applets.voicebot import voicebot
+from tests.flow.fakes import FakeApplet, FakeStream, Scene
+
+URL = "ws://127.0.0.1:5001/media"
+
+
+def scene_of(applet: IApplet, **options: Any) -> Scene:
+    """One step of the applet; every outcome leads to a step named after it."""
+    follow = [outcome.name for outcome in applet.outcomes]
+    steps = {"it": Step("it", applet, applet.options(**options), {name: name for name in follow})}
+    steps |= {name: Step(name, FakeApplet(name, after_hangup=True), None) for name in follow}
+    scene = Scene(Flow("flow", "it", steps))
+    scene.call.start()
+    return scene
+
+
+def test_voicebot_is_connected_after_the_answer_and_done_when_the_bot_closes() -> None:
+    scene = scene_of(voicebot, url=URL, chunk_ms=40, play_out=False)
+    assert scene.leg.log == ["answer", StreamSpec(URL, chunk_ms=40, play_out=False)]
+    stream = FakeStream()
+    scene.leg.opening[0].callback(stream)
+    assert scene.steps == []
+    stream.end(StreamEnd(True, "bot", 1000, "closed"))
+    assert scene.steps == [("it", "done"), ("done", "done")]
+
+
+def test_voicebot_whose_connection_breaks() -> None:
+    scene = scene_of(voicebot, url=URL)
+    stream = FakeStream()
+    scene.leg.opening[0].callback(stream)
+    stream.end(StreamEnd(False, "NA", 1006, "no close frame came"))
+    assert scene.steps == [("it", "failed"), ("failed", "done")]
+
+
+def test_voicebot_that_refuses() -> None:
+    scene = scene_of(voicebot, url=URL)
+    scene.leg.opening[0].errback(StreamFailed("the bot refused the handshake with status 403"))
+    assert scene.steps == [("it", "failed"), ("failed", "done")]
+
+
+def test_voicebot_whose_caller_hangs_up() -> None:
+    scene = scene_of(voicebot, url=URL)
+    stream = FakeStream()
+    scene.leg.opening[0].callback(stream)
+    scene.call.leg_ended("user", "BYE")
+    assert stream.log == ["stop callended"]
+    assert scene.steps == [("it", "done"), ("done", "done")]
+
+
+def test_voicebot_whose_caller_hangs_up_while_it_is_being_connected() -> None:
+    scene = scene_of(voicebot, url=URL)
+    scene.call.leg_ended("user", "BYE")
+    assert scene.leg.log[-1] == "give up"
+    assert scene.steps == [("it", "done"), ("done", "done")]
+
+
+@pytest.fixture
+def sound(tmp_path: Path) -> Path:
+    soundfile.write(tmp_path / "a.wav", np.zeros(800, np.int16), 8000)
+    return tmp_path / "a.wav"
+
+
+def test_play_is_done_when_the_last_sample_has_left(sound: Path) -> None:
+    scene = scene_of(play, file=sound)
+    assert scene.leg.log == ["answer", "play 800"] and scene.steps == []
+    scene.leg.playing[0].callback(None)
+    assert scene.steps == [("it", "done"), ("done", "done")]
+
+
+def test_play_whose_caller_hangs_up(sound: Path) -> None:
+    scene = scene_of(play, file=sound)
+    scene.call.leg_ended("user", "BYE")
+    assert scene.leg.log[-1] == "silence"
+    assert scene.steps == [("it", "done"), ("done", "done")]
+
+
+def test_play_of_a_file_that_has_gone(sound: Path, logged_failures: Any) -> None:
+    sound.unlink()
+    scene = scene_of(play, file=sound)
+    assert scene.steps == [("it", "failed"), ("failed", "done")]
+    (failure,) = logged_failures.take()
+    assert failure.getErrorMessage() == f"the step names {sound}, which cannot be read: No such file or directory"
+
+
+def test_echo_until_the_caller_hangs_up() -> None:
+    scene = scene_of(echo)
+    for chunk in range(3):
+        scene.leg.ears[0](np.full(160, chunk, np.int16), 20 * chunk)
+    assert scene.leg.log == ["answer", "play 160", "play 160", "play 160"]
+    scene.call.leg_ended("user", "BYE")
+    assert scene.steps == [("it", "done"), ("done", "done")] and not scene.leg.ears
+
+
+def test_echo_for_a_second() -> None:
+    scene = scene_of(echo, seconds=1)
+    for chunk in range(50):
+        assert scene.steps == []
+        scene.leg.ears[0](np.zeros(160, np.int16), 20 * chunk)
+    assert scene.steps == [("it", "done"), ("done", "done")] and not scene.leg.ears
+    assert scene.leg.log.count("play 160") == 50
+
+
+def test_hangup_refuses_a_call_that_was_not_answered() -> None:
+    scene = scene_of(hangup, reason="closed")
+    assert scene.leg.log == ["hang up: closed"]
+    assert scene.steps == [("it", "done"), ("done", "done")]

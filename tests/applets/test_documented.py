@@ -1,0 +1,84 @@
+"""The applet and the flows of docs/applets.md and docs/flows.md are loaded and run as they stand there."""
+
+from __future__ import annotations
+
+import re
+import sys
+import tomllib
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import attrs
+import numpy as np
+import pytest
+import soundfile
+
+import applets
+from agentstream.flow.definition import read_flow
+from agentstream.flow.registry import find_applets
+from tests.flow.fakes import Scene
+
+DOCS = Path(__file__).parents[2] / "docs"
+
+
+def block(page: str, language: str) -> str:
+    """The first block of code in this language."""
+    found = re.search(rf"```{language}\n(.*?)```", (DOCS / page).read_text(), re.DOTALL)
+    assert found is not None
+    return found[1]
+
+
+@pytest.fixture
+def documented(tmp_path: Path) -> Iterator[dict[str, Any]]:
+    """The applets that there are when the page's drop-in is one of them; sounds lie beside it."""
+    path = list(applets.__path__)
+    (tmp_path / "ask.py").write_text(block("applets.md", "python"))
+    for name in ("question", "welcome", "sorry"):
+        soundfile.write(tmp_path / f"{name}.wav", np.zeros(800, np.int16), 8000)
+    registry = find_applets([tmp_path])
+    assert registry.problems == []
+    yield registry.applets
+    applets.__path__[:] = path
+    del sys.modules["applets.ask"]
+
+
+def test_the_worked_example_is_under_40_lines() -> None:
+    assert len(block("applets.md", "python").splitlines()) < 40
+
+
+@pytest.mark.parametrize(("digit", "outcome", "then"), [("1", "yes", "bot"), ("2", "no", "bye")])
+def test_the_worked_example(documented: dict[str, Any], tmp_path: Path, digit: str, outcome: str, then: str) -> None:
+    flow, problems = read_flow(tomllib.loads(block("applets.md", "toml")), str(tmp_path / "flow.toml"), documented)
+    assert flow is not None and not problems
+    scene = Scene(flow)
+    scene.call.start()
+    assert scene.leg.log == ["answer", "play 800"]
+    scene.leg.ears[0](digit, 100)
+    assert scene.steps[0] == ("question", outcome)
+    assert "silence" in scene.leg.log and "question_answered" in scene.kinds
+    assert [event.fields["step"] for event in scene.events if event.kind == "step_started"] == ["question", then]
+    if then == "bot":
+        scene.call.leg_ended("user", "BYE")
+
+
+def test_the_worked_example_when_the_caller_hangs_up(documented: dict[str, Any], tmp_path: Path) -> None:
+    flow, _ = read_flow(tomllib.loads(block("applets.md", "toml")), str(tmp_path / "flow.toml"), documented)
+    assert flow is not None
+    scene = Scene(flow)
+    scene.call.start()
+    scene.call.leg_ended("user", "BYE")
+    assert scene.leg.log == ["answer", "play 800", "silence"] and scene.ended
+
+
+def test_the_flow_of_the_page(documented: dict[str, Any], tmp_path: Path) -> None:
+    flow, problems = read_flow(tomllib.loads(block("flows.md", "toml")), str(tmp_path / "flow.toml"), documented)
+    assert flow is not None and not problems
+
+
+def test_the_page_names_every_applet_option_and_outcome() -> None:
+    page = (DOCS / "flows.md").read_text()
+    for applet in find_applets().applets.values():
+        assert f"`{applet.name}`" in page
+        for name in [field.name for field in attrs.fields(applet.options)] + [one.name for one in applet.outcomes]:
+            assert f"`{name}`" in page
