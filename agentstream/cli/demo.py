@@ -40,6 +40,7 @@ _WATCHDOG_S = 60
 _START_S = 20.0
 _TAIL_S = 1.5
 _ALIKE = 0.9
+_NOTHING: tuple[Any, ...] = (None, "", 0, {})
 _LAWS = {"PCMU": g711.PCM_TO_ULAW, "PCMA": g711.PCM_TO_ALAW}
 
 
@@ -114,10 +115,13 @@ class Show:
     def line(self, at_s: float, who: str, what: str, fields: dict[str, Any]) -> None:
         """One line of the timeline."""
         told = "  ".join(
-            f"[dim]{name}[/dim] {_short(value)}" for name, value in fields.items() if value not in ("", None)
+            f"[dim]{name}[/dim] {_short(value)}"
+            for name, value in fields.items()
+            if name != "stream_sid" and value not in _NOTHING
         )
         colour = {"phone": "cyan", "server": "green", "bot": "magenta"}[who]
-        self.console.print(f"{at_s - self.start_s:7.3f} s  [{colour}]{who:6}[/{colour}]  {what:20} {told}")
+        line = f"{at_s - self.start_s:7.3f} s  [{colour}]{who:6}[/{colour}]  {what:20} {told}"
+        self.console.print(line, soft_wrap=True)
 
     def news(self, child: Child, news: News) -> None:
         """What a child tells; of many media messages in a row, the first."""
@@ -200,8 +204,8 @@ class Outcome:
         )
         if self.bot_to_caller_p95_ms is not None:
             console.print(
-                f"bot to phone p95 {self.bot_to_caller_p95_ms:.1f} ms of {len(self.bot_to_caller_ms)} messages, from the"
-                " bot's write to the phone's socket, the wait behind earlier sound included"
+                f"bot to phone p95 {self.bot_to_caller_p95_ms:.1f} ms of {len(self.bot_to_caller_ms)} messages, from"
+                " the bot's write to the phone's socket, the wait behind earlier sound included"
             )
         console.print(f"recording    {self.recording} (left: what the phone said, right: what it heard)", markup=False)
         for problem in self.problems:
@@ -242,7 +246,7 @@ class Demo:
         recording.save(self.recording)
         stereo = recording.stereo()
         said, heard = find_sound(speech, stereo[:, 0]), find_sound(speech, stereo[:, 1])
-        events = [news["event"] for news in bot.news if news["kind"] == "stream"]
+        events = [news["event"] for news in bot.news if news["kind"] == "stream" and news["event"] != "closed"]
         written = [(news["at_ns"], news["head"]) for news in bot.news if news["kind"] == "written"]
         return judged(
             Outcome(
