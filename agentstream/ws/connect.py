@@ -10,9 +10,10 @@ from OpenSSL.SSL import Error as TLSError
 from service_identity import VerificationError
 from twisted.internet.abstract import isIPAddress, isIPv6Address
 from twisted.internet.defer import CancelledError, Deferred
-from twisted.internet.endpoints import HostnameEndpoint, TCP4ClientEndpoint, TCP6ClientEndpoint, wrapClientTLS
+from twisted.internet.endpoints import HostnameEndpoint, TCP4ClientEndpoint, TCP6ClientEndpoint
 from twisted.internet.error import ConnectionRefusedError, DNSLookupError
 from twisted.internet.interfaces import IDelayedCall, IStreamClientEndpoint
+from twisted.protocols.tls import TLSMemoryBIOFactory
 from twisted.python.failure import Failure
 
 from agentstream.errors import StreamFailed
@@ -29,24 +30,18 @@ TLS_FAILED = "TLS with the bot failed: its certificate is not trusted, or it spe
 WRONG_NAME = "The bot's certificate is for another host."
 TOO_SLOW = "The bot did not finish the handshake in {:g} s."
 
-EndpointFactory = Callable[[Any, StreamUrl, Path | None], IStreamClientEndpoint]
+EndpointFactory = Callable[[Any, StreamUrl], IStreamClientEndpoint]
+"""``(reactor, url)`` to the TCP endpoint below; TLS is put on top of it here."""
 
 
-def client_endpoint(reactor: Any, url: StreamUrl, ca_file: Path | None) -> IStreamClientEndpoint:
-    """The endpoint of a URL: TCP, or verified TLS over it.
-
-    :raises StreamFailed: the CA file cannot be used, or the host cannot have a certificate.
-    """
+def tcp_endpoint(reactor: Any, url: StreamUrl) -> IStreamClientEndpoint:
+    """The TCP endpoint of a URL."""
     if isIPAddress(url.host):
-        endpoint: IStreamClientEndpoint = TCP4ClientEndpoint(reactor, url.host, url.port)
-    elif isIPv6Address(url.host):
-        endpoint = TCP6ClientEndpoint(reactor, url.host, url.port)
-    else:
-        # As bytes, because names of containers may hold underscores, which IDNA refuses.
-        endpoint = HostnameEndpoint(reactor, url.host.encode("ascii"), url.port)
-    if url.is_secure:
-        endpoint = wrapClientTLS(client_tls(url.host, ca_file), endpoint)
-    return endpoint
+        return TCP4ClientEndpoint(reactor, url.host, url.port)
+    if isIPv6Address(url.host):
+        return TCP6ClientEndpoint(reactor, url.host, url.port)
+    # As bytes, because names of containers may hold underscores, which IDNA refuses.
+    return HostnameEndpoint(reactor, url.host.encode("ascii"), url.port)
 
 
 def connect_stream(
@@ -60,7 +55,7 @@ def connect_stream(
     retries: int = 1,
     ping_interval_s: float = 20.0,
     ping_timeout_s: float = 10.0,
-    endpoint_factory: EndpointFactory = client_endpoint,
+    endpoint_factory: EndpointFactory = tcp_endpoint,
 ) -> Deferred[StreamConnection]:
     """Connect a bot, send ``connected`` and ``start``, and fire with the connection.
 
@@ -74,10 +69,11 @@ def connect_stream(
 
     async def connect() -> StreamConnection:
         where = split_url(url) if isinstance(url, str) else url
-        endpoint = endpoint_factory(reactor, where, ca_file)
+        tls = client_tls(where.host, ca_file) if where.is_secure else None
+        endpoint = endpoint_factory(reactor, where)
         turns = turns_of(reactor)
         for left in range(retries, -1, -1):
-            attempt = _Attempt(reactor, where, endpoint, turns, handshake_timeout_s)
+            attempt = _Attempt(reactor, where, endpoint, tls, turns, handshake_timeout_s)
             try:
                 protocol = await attempt.begin()
             except StreamFailed:
@@ -97,11 +93,18 @@ class _Attempt:
     """One try: an :class:`agentstream.ws.protocol.Listener` until the handshake is done."""
 
     def __init__(
-        self, reactor: Any, url: StreamUrl, endpoint: IStreamClientEndpoint, turns: ReadTurns, timeout_s: float
+        self,
+        reactor: Any,
+        url: StreamUrl,
+        endpoint: IStreamClientEndpoint,
+        tls: Any,
+        turns: ReadTurns,
+        timeout_s: float,
     ) -> None:
         self._reactor = reactor
         self._url = url
         self._endpoint = endpoint
+        self._tls = tls
         self._turns = turns
         self._timeout_s = timeout_s
         self._result: Deferred[BotProtocol] | None = None
@@ -114,16 +117,21 @@ class _Attempt:
         result: Deferred[BotProtocol] = Deferred(self._cancelled)
         self._result = result
         self._deadline = self._reactor.callLater(self._timeout_s, self._too_slow)
-        factory = client_factory(self._reactor, self._url, self._turns, self)
+        factory: Any = client_factory(self._reactor, self._url, self._turns, self)
+        if self._tls is not None:
+            # Not wrapClientTLS, which runs TLS on the process's reactor whatever reactor it is given.
+            factory = TLSMemoryBIOFactory(self._tls, True, factory, self._reactor)
+            factory.noisy = False
         self._connecting = self._endpoint.connect(factory)
         self._connecting.addCallbacks(self._connected, self._not_connected)
         return result
 
-    def _connected(self, protocol: BotProtocol) -> None:
+    def _connected(self, protocol: Any) -> None:
         self._connecting = None
-        self._protocol = protocol
+        bot_protocol: BotProtocol = protocol if self._tls is None else protocol.wrappedProtocol
+        self._protocol = bot_protocol
         if self._result is None:
-            protocol.abort()
+            bot_protocol.abort()
 
     def _not_connected(self, failure: Failure) -> None:
         self._connecting = None

@@ -217,8 +217,8 @@ class StreamConnection:
         self._protocol.send_text(self._dialect.stop(reason))
         caller_left = reason == "callended"
         end = StreamEnd(True, "user" if caller_left else "NA", 1000, CALL_ENDED if caller_left else STOPPED)
-        self._protocol.close(1000)
         self._finish(end)
+        self._protocol.close(1000)
 
     # From the bot
 
@@ -274,8 +274,8 @@ class StreamConnection:
             self._protocol.send_pong(payload)
 
     def close_frame(self, code: int, reason: str) -> None:
-        self._protocol.drop_soon()
         self._finish(StreamEnd(True, "bot", code, reason or BOT_CLOSED))
+        self._protocol.drop_soon()
 
     def violated(self, code: int, sentence: str) -> None:
         self._finish(StreamEnd(False, "NA", code, sentence))

@@ -20,7 +20,7 @@ _END = b"-----END CERTIFICATE-----"
 
 
 def client_tls(host: str, ca_file: Path | None) -> Any:
-    """What :func:`twisted.internet.endpoints.wrapClientTLS` needs: verifies chain and host (a name or an address).
+    """An IOpenSSLClientConnectionCreator that verifies the chain and the host, be it a name or an address.
 
     Loading the system's certificates takes many milliseconds, so the result is kept for each host; a file that changes
     is read anew.

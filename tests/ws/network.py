@@ -21,6 +21,7 @@ from agentstream.wire.exotel import ExotelSession
 from agentstream.wire.messages import StreamStart
 from agentstream.ws.connect import connect_stream
 from agentstream.ws.connection import IStreamPeer, StreamConnection
+from agentstream.ws.protocol import SilentLog
 
 SID = "3357459ca698d8c765bac10b0ec418bl"
 
@@ -193,6 +194,8 @@ class Peer:
 class Bot(WebSocketServerProtocol):
     """A bot that keeps everything; ``received`` are the JSON objects in order."""
 
+    log = SilentLog()
+
     def __init__(self) -> None:
         super().__init__()
         self.received: list[Any] = []
@@ -278,7 +281,7 @@ def dial(
     peer = Peer()
     session = ExotelSession(start(), options.pop("two_way", True))
     deferred = connect_stream(
-        network.clock, url, session, peer, endpoint_factory=lambda reactor, where, ca_file: network, **options
+        network.clock, url, session, peer, endpoint_factory=lambda reactor, where: network, **options
     )
     return deferred, peer
 

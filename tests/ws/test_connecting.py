@@ -153,13 +153,13 @@ def test_a_url_that_is_none_is_not_tried(clock: Clock) -> None:
         ("ws://127.0.0.1", "TCP4ClientEndpoint"),
         ("ws://[::1]", "TCP6ClientEndpoint"),
         ("ws://my_bot", "HostnameEndpoint"),
-        ("wss://127.0.0.1", "_WrapperEndpoint"),
+        ("wss://127.0.0.1", "TCP4ClientEndpoint"),
     ],
 )
 def test_addresses_need_no_resolver(url: str, kind: str) -> None:
     from twisted.internet.testing import MemoryReactorClock
 
-    endpoint = connect_module.client_endpoint(MemoryReactorClock(), split_url(url), None)
+    endpoint = connect_module.tcp_endpoint(MemoryReactorClock(), split_url(url))
     assert type(endpoint).__name__ == kind
 
 
