@@ -155,6 +155,6 @@ def reachable(uri: Uri, source: Hop) -> Hop:
     seen = ipaddress.ip_address(source.host)
     if theirs.version != seen.version or theirs.is_unspecified or theirs.is_multicast:
         return source
-    if (theirs.is_loopback and not seen.is_loopback) or (theirs.is_private and seen.is_global):
+    if (theirs.is_loopback and not seen.is_loopback) or (seen.is_global and not theirs.is_global):
         return source
     return attrs.evolve(source, host=uri.host, port=uri.port or 5060)

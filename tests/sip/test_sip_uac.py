@@ -1,0 +1,272 @@
+"""The UAC side of INVITE (RFC 3261 sections 9.1, 13.2, 15; RFC 6026)."""
+
+from __future__ import annotations
+
+import pytest
+
+from agentstream.errors import LocalProtocolError
+from agentstream.sip.events import (
+    AckReceived,
+    InviteAnswered,
+    InviteProgressed,
+    InviteRefused,
+    ReinviteReceived,
+    SessionEnded,
+)
+from agentstream.sip.stack import Hop, Session
+from agentstream.sip.uri import parse_uri
+from agentstream.testing.sip_peer import SipPeer, read, tag_of
+from tests.sip.kit import PEER, SDP, Bench
+
+
+def call(bench: Bench) -> tuple[Session, bytes]:
+    """A call of ours and its INVITE."""
+    session = bench.stack.invite(
+        parse_uri("sip:bob@127.0.0.1:5090"),
+        from_uri=parse_uri("sip:bot@127.0.0.1"),
+        to_uri=parse_uri("sip:bob@example.org"),
+        sdp=SDP,
+        hop=PEER,
+        now=bench.now,
+        headers=[("X-Campaign", "7")],
+    )
+    (invite,) = bench.sent()
+    return session, invite
+
+
+def test_a_call_from_invite_to_our_bye() -> None:
+    bench, peer = Bench(), SipPeer()
+    session, data = call(bench)
+    invite = read(data)
+    assert invite.first == "INVITE sip:bob@127.0.0.1:5090 SIP/2.0"
+    assert invite.header("x-campaign") == "7"
+    assert invite.body == SDP
+    assert invite.header("via").startswith("SIP/2.0/UDP 127.0.0.1:5060;branch=z9hG4bK")
+    assert (session.state, session.is_incoming) == ("calling", False)
+    bench.receive(peer.respond(data, 100, "Trying"))
+    assert bench.events() == []
+    bench.receive(peer.respond(data, 183, "Progress", SDP))
+    assert bench.event(InviteProgressed) == InviteProgressed(session, 183, SDP)
+    (ack_data,) = bench.receive(peer.respond(data, 200, "OK", SDP))
+    ack = read(ack_data)
+    assert bench.event(InviteAnswered) == InviteAnswered(session, SDP)
+    assert ack.first == "ACK sip:alice@127.0.0.1:5090 SIP/2.0"
+    assert ack.header("cseq") == "1 ACK"
+    assert ack.header("via") != invite.header("via")
+    assert tag_of(ack.header("to")) == peer.local_tag
+    bench.stack.hang_up(session, bench.now, "done")
+    (bye,) = bench.sent()
+    assert read(bye).header("cseq") == "2 BYE"
+    assert bench.event(SessionEnded) == SessionEnded(session, "local", "done")
+    bench.receive(peer.respond(bye, 200))
+    bench.settle()
+
+
+def test_the_callees_bye() -> None:
+    bench, peer = Bench(), SipPeer()
+    session, data = call(bench)
+    bench.receive(peer.respond(data, 200, "OK", SDP))
+    bench.events()
+    peer.called_by(data)
+    assert [read(data).status for data in bench.receive(peer.bye())] == [200]
+    assert bench.event(SessionEnded) == SessionEnded(session, "remote", "")
+    assert bench.receive(peer.respond(data, 200, "OK", SDP)), "a repeated 200 is acknowledged behind the BYE too"
+    bench.settle()
+
+
+def test_the_callees_reinvite() -> None:
+    bench, peer = Bench(), SipPeer()
+    session, data = call(bench)
+    bench.receive(peer.respond(data, 200, "OK", SDP))
+    bench.events()
+    peer.called_by(data)
+    bench.receive(peer.invite(SDP))
+    assert bench.event(ReinviteReceived).session is session
+    bench.stack.answer(session, SDP, bench.now)
+    assert bench.lines() == ["200"]
+    bench.receive(peer.ack())
+    assert bench.event(AckReceived).session is session
+
+
+def test_invite_is_repeated_and_given_up() -> None:
+    bench = Bench()
+    session, _ = call(bench)
+    sent = bench.advance(31.9)
+    assert sent == [
+        (0.5, "INVITE"),
+        (1.5, "INVITE"),
+        (3.5, "INVITE"),
+        (7.5, "INVITE"),
+        (15.5, "INVITE"),
+        (31.5, "INVITE"),
+    ]
+    bench.advance(0.2)
+    assert bench.event(InviteRefused) == InviteRefused(session, 408, "408 no answer to our INVITE")
+    bench.settle()
+
+
+def test_a_provisional_response_ends_the_repetition() -> None:
+    bench, peer = Bench(), SipPeer()
+    _, data = call(bench)
+    bench.receive(peer.respond(data, 100, "Trying"))
+    assert bench.advance(170) == []
+
+
+def test_a_refusal_is_acknowledged_each_time_and_told_once() -> None:
+    bench, peer = Bench(), SipPeer()
+    session, data = call(bench)
+    busy = peer.respond(data, 486, "Busy Here", headers='Warning: 399 x "in a meeting"\r\n')
+    (ack,) = bench.receive(busy)
+    assert read(ack).method == "ACK"
+    assert read(ack).header("via") == read(data).header("via")
+    assert bench.event(InviteRefused) == InviteRefused(session, 486, '486 Busy Here (399 x "in a meeting")')
+    assert bench.receive(busy) == [ack]
+    assert bench.events() == []
+    bench.settle()
+
+
+def test_the_ack_is_repeated_for_each_200() -> None:
+    bench, peer = Bench(), SipPeer()
+    _, data = call(bench)
+    ok = peer.respond(data, 200, "OK", SDP)
+    ack = bench.receive(ok)
+    bench.event(InviteAnswered)
+    bench.advance(20)
+    assert bench.receive(ok) == ack
+    assert bench.events() == []
+
+
+def test_ack_and_bye_follow_the_routes_backwards() -> None:
+    bench, peer = Bench(), SipPeer()
+    session, data = call(bench)
+    routes = "Record-Route: <sip:127.0.0.3;lr>\r\nRecord-Route: <sip:127.0.0.2:5062;lr>\r\n"
+    bench.stack.receive(peer.respond(data, 200, "OK", SDP, routes), PEER, bench.now)
+    data, hop = bench.stack.out.popleft()
+    assert (hop.host, hop.port) == ("127.0.0.2", 5062)
+    assert read(data).headers("route") == ["<sip:127.0.0.2:5062;lr>", "<sip:127.0.0.3;lr>"]
+    bench.events()
+    bench.stack.hang_up(session, bench.now)
+    assert bench.stack.out[0][1].port == 5062
+
+
+class TestCancel:
+    def test_it_waits_for_a_provisional_response(self) -> None:
+        bench, peer = Bench(), SipPeer()
+        session, data = call(bench)
+        bench.stack.hang_up(session, bench.now, "no longer wanted")
+        assert bench.sent() == []
+        assert bench.event(SessionEnded) == SessionEnded(session, "local", "no longer wanted")
+        (cancel_data,) = bench.receive(peer.respond(data, 180, "Ringing"))
+        cancel, invite = read(cancel_data), read(data)
+        assert cancel.method == "CANCEL"
+        assert cancel.first.replace("CANCEL", "INVITE") == invite.first
+        for name in ("via", "from", "to", "call-id"):
+            assert cancel.header(name) == invite.header(name)
+        assert cancel.header("cseq") == "1 CANCEL"
+        assert cancel.header("reason").endswith('"no longer wanted"')
+        bench.receive(peer.respond(cancel_data, 200))
+        (ack,) = bench.receive(peer.respond(data, 487, "Request Terminated"))
+        assert read(ack).method == "ACK"
+        assert bench.events() == []
+        bench.settle()
+
+    def test_behind_a_provisional_response_it_goes_at_once(self) -> None:
+        bench, peer = Bench(), SipPeer()
+        session, data = call(bench)
+        bench.receive(peer.respond(data, 180, "Ringing"))
+        bench.stack.hang_up(session, bench.now)
+        assert bench.lines() == ["CANCEL"]
+        bench.settle()
+
+    def test_a_200_that_crosses_it_is_acknowledged_and_ended(self) -> None:
+        bench, peer = Bench(), SipPeer()
+        session, data = call(bench)
+        bench.receive(peer.respond(data, 180, "Ringing"))
+        bench.stack.hang_up(session, bench.now)
+        bench.sent()
+        bench.events()
+        ok = peer.respond(data, 200, "OK", SDP)
+        assert [read(data).method for data in bench.receive(ok)] == ["ACK", "BYE"]
+        assert [read(data).method for data in bench.receive(ok)] == ["ACK"]
+        assert bench.events() == []
+        bench.settle()
+
+    def test_a_200_without_any_provisional_response_as_well(self) -> None:
+        bench, peer = Bench(), SipPeer()
+        session, data = call(bench)
+        bench.stack.hang_up(session, bench.now)
+        assert [read(data).method for data in bench.receive(peer.respond(data, 200, "OK", SDP))] == ["ACK", "BYE"]
+
+    def test_unanswered_it_is_given_up(self) -> None:
+        bench, peer = Bench(), SipPeer()
+        session, data = call(bench)
+        bench.receive(peer.respond(data, 180, "Ringing"))
+        bench.stack.hang_up(session, bench.now)
+        bench.advance(32.5)
+        assert bench.stack.is_idle
+
+    def test_nobody_rings_for_ever(self) -> None:
+        bench, peer = Bench(ring_limit_s=60), SipPeer()
+        session, data = call(bench)
+        bench.receive(peer.respond(data, 180, "Ringing"))
+        bench.events()
+        assert bench.advance(60.1) == [(60.0, "CANCEL")]
+        assert bench.event(InviteRefused) == InviteRefused(session, 408, "nobody answered in time")
+        bench.settle()
+
+
+def test_of_a_fork_the_first_answer_wins_and_the_others_are_ended() -> None:
+    bench = Bench()
+    winner, loser = SipPeer(user="winner"), SipPeer(user="loser")
+    session, data = call(bench)
+    bench.receive(loser.respond(data, 180, "Ringing"))
+    bench.receive(winner.respond(data, 180, "Ringing"))
+    bench.receive(winner.respond(data, 200, "OK", SDP))
+    bench.events()
+    late = loser.respond(data, 200, "OK", SDP)
+    ack, bye = bench.receive(late)
+    assert read(ack).first == "ACK sip:loser@127.0.0.1:5090 SIP/2.0"
+    assert read(bye).first == "BYE sip:loser@127.0.0.1:5090 SIP/2.0"
+    assert tag_of(read(bye).header("to")) == loser.local_tag
+    assert bench.receive(late) == [ack]
+    assert bench.events() == []
+    assert session.state == "confirmed"
+    winner.called_by(data)
+    assert [read(data).status for data in bench.receive(winner.bye())] == [200]
+    bench.event(SessionEnded)
+    bench.settle()
+
+
+def test_an_unreachable_peer() -> None:
+    bench = Bench()
+    session, _ = call(bench)
+    bench.stack.send_failed(PEER, bench.now)
+    assert bench.event(InviteRefused) == InviteRefused(session, 503, "503 the peer cannot be reached")
+    bench.settle()
+
+
+def test_what_is_no_response_to_us_is_dropped() -> None:
+    bench, peer = Bench(), SipPeer()
+    _, data = call(bench)
+    good = peer.respond(data, 200, "OK", SDP)
+    via = b"Via: SIP/2.0/UDP 10.0.0.1;branch=z9hG4bKother\r\n"
+    for bad in (
+        good.replace(b"branch=z9hG4bK", b"branch=z9hG4bKx"),
+        good.replace(b"\r\nVia", b"\r\n" + via + b"Via"),
+        good.replace(b"\r\nFrom", b"\r\n" + via + b"From"),
+        good.replace(b"1 INVITE", b"1 BYE"),
+        good.replace(b"To: <", b'To: "<'),
+        good.replace(b"SIP/2.0 200", b"SIP/3.0 200"),
+    ):
+        assert bench.receive(bad) == []
+    assert {type(event).__name__ for event in bench.events()} == {"MessageDropped"}
+
+
+def test_what_we_may_not_ask_for() -> None:
+    bench = Bench()
+    uri = parse_uri("sip:a@127.0.0.1")
+    for hop in (Hop("udp", "example.org", 5060, "u"), Hop("udp", "127.0.0.1", 5060, "nobody")):
+        with pytest.raises(LocalProtocolError):
+            bench.stack.invite(uri, from_uri=uri, to_uri=uri, sdp=b"", hop=hop, now=0.0)
+    with pytest.raises(LocalProtocolError):
+        bench.stack.invite(uri, from_uri=uri, to_uri=uri, sdp=b"", hop=PEER, now=0.0, headers=[("X", "1\r\nY: 2")])
