@@ -75,7 +75,7 @@ class StepCall:
 
     def event(self, kind: str, **fields: Any) -> None:
         """Add to the timeline, with the name of the step."""
-        self.call.event(kind, step=self.step.name, **fields)
+        self.call.timeline.event(kind, {"step": self.step.name, **fields})
 
     def answer(self) -> Deferred[None]:
         """Answer unless it is answered."""

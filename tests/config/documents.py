@@ -17,7 +17,7 @@ from agentstream.config.structure import plain_type
 from agentstream.flow.registry import find_applets
 
 GOOD_CONFIG: dict[str, Any] = {
-    "node": {"name": "node1"},
+    "node": {"name": "node1", "drain_s": 60},
     "account": {"sid": "agentstream"},
     "sip": {"listen": ["udp:5060:interface=127.0.0.1"], "advertise": "127.0.0.1"},
     "media": {

@@ -7,6 +7,8 @@ from pathlib import Path
 
 import attrs
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from agentstream.config.model import Config, Stream
 from agentstream.flow.definition import Flow, read_flow
@@ -132,3 +134,24 @@ def test_files_of_a_step_start_at_the_folder_of_the_flow(tmp_path: Path) -> None
     _, (problem,) = read_flow(tomllib.loads(text), str(tmp_path / "flow.toml"), {"play": play})
     assert "which is no sound file (" in problem.sentence
     assert problem.sentence.endswith("); give a WAV, FLAC, Ogg or MP3 file")
+
+
+words = st.sampled_from(["name", "start", "step", "applet", "next", "on", "a", "b", "say", "menu", "failed", "digits"])
+anything = st.recursive(
+    words | st.integers() | st.booleans() | st.text(max_size=5),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(words | st.text(max_size=5), inner, max_size=4),
+    max_leaves=12,
+)
+
+
+@given(
+    st.dictionaries(words, anything)
+    | st.builds(
+        lambda start, steps: {"name": "a", "start": start, "step": steps},
+        anything,
+        st.dictionaries(words, st.dictionaries(words, anything)),
+    )
+)
+def test_any_document_is_a_flow_or_has_problems(document: dict[str, object]) -> None:
+    flow, problems = read_flow(document, "flow.toml", APPLETS)
+    assert (flow is None) == bool(problems)
