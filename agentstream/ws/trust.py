@@ -22,8 +22,8 @@ _END = b"-----END CERTIFICATE-----"
 def client_tls(host: str, ca_file: Path | None) -> Any:
     """An IOpenSSLClientConnectionCreator that verifies the chain and the host, be it a name or an address.
 
-    Loading the system's certificates takes many milliseconds, so the result is kept for each host; a file that changes
-    is read anew.
+    It is kept for each host, because reading certificates would hold up the tick at every call; a file that changes is
+    read anew, the system's certificates are not.
 
     :raises StreamFailed: with one of this module's sentences.
     """
