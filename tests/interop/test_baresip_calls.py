@@ -55,7 +55,7 @@ def test_the_server_hangs_up(house: House, speech: dict[str, Path], tmp_path: Pa
 def test_keys_reach_the_bot(house: House, speech: dict[str, Path], tmp_path: Path) -> None:
     """Each key pressed is one ``dtmf`` message with a duration, in order (RFC 4733)."""
     keys = "5#0*9"
-    before = len(house.bot.seen())
+    before = len(house.bot.program.lines)
     with baresip(tmp_path / "phone", speech["menu"]) as phone:
         phone.dial(house.server.uri("listen"))
         phone.wait_for("CALL_ESTABLISHED")
@@ -65,8 +65,8 @@ def test_keys_reach_the_bot(house: House, speech: dict[str, Path], tmp_path: Pat
             phone.pass_time(0.5)
         phone.hang_up()
         phone.wait_for("CALL_CLOSED")
-    house.bot.program.wait_for('"event": "stop".*callended', after=0)
-    digits = [item["dtmf"] for item in house.bot.seen()[before:] if item["event"] == "dtmf"]
+    house.bot.program.wait_for('"event": "stop".*callended', after=before)
+    digits = [item["dtmf"] for item in house.bot.seen(before) if item["event"] == "dtmf"]
     assert "".join(item["digit"] for item in digits) == keys
     assert all(int(item["duration"]) >= 40 for item in digits)
     completed()

@@ -26,12 +26,12 @@ def talk(speech: Path, folder: Path, *ending: str) -> str:
 
 def test_first_messages_credentials_and_parameters(house: House, speech: dict[str, Path], tmp_path: Path) -> None:
     """`connected`, `start` with the URL's parameters, `media` from chunk 1 at 0 ms, `stop` and a close."""
-    before = len(house.bot.seen())
+    before = len(house.bot.program.lines)
     text = talk(speech["congrats"], tmp_path, s.pause(1000), s.hung_up())
     with s.sipp(tmp_path / "uac", house.server.address, text=text, service="parameters") as run:
         run.finish()
     house.bot.program.wait_for('"event": "closed"', after=before)
-    seen = house.bot.seen()[before:]
+    seen = house.bot.seen(before)
     assert [item["event"] for item in seen] == [
         "connected_to_us",
         "connected",
@@ -57,7 +57,7 @@ def test_first_messages_credentials_and_parameters(house: House, speech: dict[st
 
 def test_trouble_from_a_bot_changes_nothing(house: House, speech: dict[str, Path], tmp_path: Path) -> None:
     """Invalid JSON, wrong base64, odd bytes, unknown events: the call goes on and the echo after them is whole."""
-    before = len(house.bot.seen())
+    before = len(house.bot.program.lines)
     text = talk(speech["congrats"], tmp_path, s.pause(3000), s.STOP_PLAYING, s.hung_up())
     with (
         Capture(tmp_path, house.server.first_port, house.server.last_port) as capture,
@@ -66,10 +66,21 @@ def test_trouble_from_a_bot_changes_nothing(house: House, speech: dict[str, Path
         run.finish()
         found = streams(rtp_packets(capture.datagrams()))
     house.bot.program.wait_for('"event": "stop"', after=before)
-    marks = [item["mark"]["name"] for item in house.bot.seen()[before:] if item["event"] == "mark"]
+    marks = [item["mark"]["name"] for item in house.bot.seen(before) if item["event"] == "mark"]
     assert marks == ["after-trouble"]
     (heard,) = (stream for stream in found if stream.destination[1] == run.media_port)
     assert sum(len(set(packet.payload)) > 40 for packet in heard.audio(0)) > 50, "speech came back"
+
+
+def test_a_key_in_sipps_own_scenario_is_one_digit(house: House, tmp_path: Path) -> None:
+    """-sn uac_pcap ends with the key 1 as ten RFC 2833 packets of a second SSRC, the end three times."""
+    before = len(house.bot.program.lines)
+    with s.sipp(tmp_path / "uac", house.server.address, builtin="uac_pcap", service="listen", media_ports=8) as run:
+        run.finish()
+    house.bot.program.wait_for('"event": "stop"', after=before)
+    digits = [item["dtmf"] for item in house.bot.seen(before) if item["event"] == "dtmf"]
+    assert [item["digit"] for item in digits] == ["1"]
+    assert int(digits[0]["duration"]) > 0
 
 
 @pytest.mark.parametrize(("service", "prompts"), [("chained-close", 1), ("chained-break", 2)])

@@ -64,16 +64,16 @@ def built(tree: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path
     yield folder
 
 
-def test_sdist_holds_tests_docs_and_samples(built: Path) -> None:
+def test_sdist_holds_tests_docs_and_samples(built: Path, tree: Path) -> None:
     """Whoever packages agentstream gets what is needed to test it."""
     (sdist,) = built.glob("*.tar.gz")
     with tarfile.open(sdist) as archive:
         names = {name.partition("/")[2] for name in archive.getnames()}
     wanted = {
-        str(path.relative_to(ROOT))
+        str(path.relative_to(tree))
         for folder in ("tests", "docs", "etc", "agentstream", "applets", "twisted")
-        for path in (ROOT / folder).rglob("*")
-        if path.is_file() and "__pycache__" not in path.parts and path.name != "dropin.cache"
+        for path in (tree / folder).rglob("*")
+        if path.is_file()
     }
     wanted |= {"README.md", "LICENSE", "CHANGELOG.md", "setup.cfg", "setup.py", ".ruff.toml", ".ci/run"}
     assert wanted - names == set()
