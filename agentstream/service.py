@@ -20,7 +20,7 @@ from twisted.internet.defer import Deferred, inlineCallbacks
 from twisted.internet.interfaces import IDelayedCall
 from twisted.logger import Logger
 
-from agentstream.errors import ConfigError, StartError
+from agentstream.errors import AgentstreamError, ConfigError, StartError
 from agentstream.flow.loader import SAMPLE, Loaded, load
 from agentstream.flow.prompts import Prompts
 from agentstream.flow.stream import StreamOpener
@@ -101,7 +101,10 @@ class NodeService(Service):
             self._collector = SlackCollector(reactor.seconds)
         prompts = Prompts()
         for file in loaded.sounds:
-            prompts.load(file, RATE_HZ)
+            try:
+                prompts.load(file, RATE_HZ)
+            except AgentstreamError as error:
+                raise StartError(str(error)) from None
         media = config.media
         settings = MediaSettings(
             rows=media.max_calls,

@@ -11,7 +11,7 @@ from twisted.internet.defer import Deferred, fail, succeed
 from twisted.logger import Logger
 from zope.interface import implementer
 
-from agentstream.errors import AgentstreamError, RemoteProtocolError
+from agentstream.errors import AgentstreamError, RemoteProtocolError, StreamFailed
 from agentstream.flow.ileg import ILeg
 from agentstream.flow.stream import StreamOpener
 from agentstream.interfaces import Audio, ICall, IStream, StreamSpec
@@ -173,6 +173,8 @@ class Leg:
 
     def open_stream(self, spec: StreamSpec, call: ICall) -> Deferred[IStream]:
         """Connect a bot."""
+        if self._is_over:
+            return fail(StreamFailed("the caller is gone"))
         return self._streams.open(self._media, spec, call, self.hear_digits)
 
     def hang_up(self, reason: str) -> None:

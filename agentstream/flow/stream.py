@@ -33,9 +33,11 @@ class Stream:
     :ivar sid: 32 lower-case characters.
     """
 
-    def __init__(self, media: MediaLeg, spec: StreamSpec, sid: str, call: ICall) -> None:
+    def __init__(self, media: MediaLeg, spec: StreamSpec, rate_hz: int, sid: str, call: ICall) -> None:
         self.sid = sid
         self._media = media
+        self._rate_hz = rate_hz
+        self._voice = media.voice(rate_hz)
         self._spec = spec
         self._call = call
         self._connection: StreamConnection | None = None
@@ -51,21 +53,21 @@ class Stream:
             return  # it came and went before anybody could listen
         if self._spec.two_way:
             self._stop_listening.append(digits(connection.send_digit))
-            playback = self._media.playback
+            playback = self._voice
             playback.on_full, playback.on_room = connection.pause_reading, connection.resume_reading
-        self._stop_listening.append(self._media.hear(self._spec.chunk_ms, connection.send_media))
+        self._stop_listening.append(self._media.hear(self._spec.chunk_ms, connection.send_media, self._rate_hz))
 
     # What the bot says (IStreamPeer)
 
     def media_received(self, pcm: bytes) -> None:
         """Queue what the bot says."""
         if self._end is None:
-            self._media.playback.write(pcm)
+            self._voice.write(pcm)
 
     def mark_received(self, name: str) -> None:
         """Echo this mark when everything before it has been played or dropped."""
         if self._end is None:
-            self._media.playback.mark(lambda is_played: self._echo(name))
+            self._voice.mark(lambda is_played: self._echo(name))
 
     def _echo(self, name: str) -> None:
         if self._connection is not None and self._end is None:
@@ -74,8 +76,8 @@ class Stream:
     def clear_received(self) -> None:
         """The bot takes back what has not been played."""
         if self._end is None:
-            dropped = self._media.playback.clear()
-            self._call.event("playback_cleared", dropped_ms=dropped * 1000 // self._media.rate_hz)
+            dropped = self._voice.clear()
+            self._call.event("playback_cleared", dropped_ms=dropped * 1000 // self._rate_hz)
 
     def stream_closed(self, end: StreamEnd) -> None:
         """The connection is over, by whatever side."""
@@ -93,7 +95,7 @@ class Stream:
             reason=end.reason,
             **counters,
         )
-        playback = self._media.playback
+        playback = self._voice
         if self._spec.two_way and end.clean and self._spec.play_out and end.code in PLAYED_OUT_CODES:
             playback.mark(lambda is_played: self._finish())
         else:
@@ -119,14 +121,14 @@ class Stream:
                 self._connection.stop(reason)
             self.stream_closed(StreamEnd(True, by, 1000, f"the server stopped the stream: {reason}"))
         if not self._is_over:
-            self._media.playback.clear()
+            self._voice.clear()
             self._finish()
 
     def _listen_no_more(self) -> None:
         for stop in self._stop_listening:
             stop()
         self._stop_listening.clear()
-        playback = self._media.playback
+        playback = self._voice
         playback.on_full = playback.on_room = _nothing
 
     def _finish(self) -> None:
@@ -164,28 +166,24 @@ class StreamOpener:
         """Connect a bot to a leg. Errbacks with StreamFailed; cancelling gives up."""
         parts = urlsplit(spec.url)
         parameters = read_query(parts.query)
-        stream = Stream(media, spec, self.new_sid(), call)
+        stream = Stream(media, spec, parameters.sample_rate, self.new_sid(), call)
         shown = f"{parts.scheme}://{parts.hostname or ''}{f':{parts.port}' if parts.port else ''}{parts.path}"
         call.event("stream_connecting", stream_sid=stream.sid, url=shown)
         if parameters.left_out:
             call.event("custom_parameters_left_out", stream_sid=stream.sid, names=list(parameters.left_out))
-        if parameters.sample_rate != media.rate_hz:
-            call.event(
-                "sample_rate_not_served", stream_sid=stream.sid, asked=parameters.sample_rate, used=media.rate_hz
-            )
         start = StreamStart(
             stream_sid=stream.sid,
             call_sid=call.sid,
             account_sid=self.account_sid,
             caller=call.caller,
             callee=call.callee,
-            sample_rate=media.rate_hz,
+            sample_rate=parameters.sample_rate,
             custom_parameters=parameters.custom_parameters,
         )
         dialect = ExotelSession(start, spec.two_way)
 
         def connected(connection: StreamConnection) -> IStream:
-            call.event("stream_started", stream_sid=stream.sid, chunk_ms=spec.chunk_ms)
+            call.event("stream_started", stream_sid=stream.sid, chunk_ms=spec.chunk_ms, rate_hz=start.sample_rate)
             stream.connected(connection, digits)
             return stream
 

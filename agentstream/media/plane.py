@@ -26,6 +26,7 @@ from agentstream.media.latch import Latch
 from agentstream.media.measure import TimeHistogram
 from agentstream.media.playback import Playback, PlaybackBank, PlaybackBudget
 from agentstream.media.ports import READS_A_TICK, Address, DatagramPorts, Pass
+from agentstream.media.rates import STREAM_RATES_HZ, StreamRate
 from agentstream.media.reception import Reception
 from agentstream.media.ring import Rings
 from agentstream.media.slack import SlackCollector
@@ -117,6 +118,7 @@ class MediaPlane:
         self._playback = PlaybackBank(rows, RATE_HZ)
         self._egress = Egress(rows)
         self._ears = Ears(4 * rows, RATE_HZ)
+        self._rates: dict[int, StreamRate] = {}
         self._outgoing = np.zeros((rows, RATE_HZ // 50), np.int16)
         self._heard = np.zeros((rows, RATE_HZ // 50), np.int16)
         self._arrived = Pass()
@@ -222,11 +224,15 @@ class MediaPlane:
             self._tell_digits()
 
     def _send(self, high: int, slots: int) -> None:
-        outgoing = self._outgoing[:high]
+        outgoing, rates = self._outgoing[:high], list(self._rates.values())
         for _ in range(min(slots, MOST_SENT_SLOTS)):
             self._playback.take(high, outgoing)
+            for rate in rates:
+                rate.speak(high, outgoing)
             self._egress.send(high, outgoing)
             self._playback.settle(high)
+            for rate in rates:
+                rate.bank.settle(high)
         if slots > MOST_SENT_SLOTS:
             self.skipped_slots += slots - MOST_SENT_SLOTS
             self._egress.jump(high, slots - MOST_SENT_SLOTS)
@@ -250,6 +256,8 @@ class MediaPlane:
         for _ in range(min(slots, MOST_HEARD_SLOTS)):
             self._rings.play(high, heard)
             self._ears.hear(heard)
+            for rate in self._rates.values():
+                rate.hear(heard)
 
     # What legs ask for
 
@@ -277,10 +285,24 @@ class MediaPlane:
         is_halved = plan.maxptime_ms is not None and plan.maxptime_ms < 20
         self._egress.direct(row, address, plan.send_payload_type, law, plan.may_send, is_halved)
 
-    def hear(self, row: int, chunk_ms: int, fn: ChunkFn) -> Callable[[], None]:
+    def hear(self, row: int, chunk_ms: int, fn: ChunkFn, rate_hz: int) -> Callable[[], None]:
         """Add a listener; returns what removes it."""
+        if rate_hz != RATE_HZ:
+            return self._rate(rate_hz).listen(row, chunk_ms, fn)
         ear: Ear = self._ears.add(row, chunk_ms, fn)
         return lambda: self._ears.remove(ear)
+
+    def voice(self, row: int, rate_hz: int) -> Playback:
+        """A queue at a stream's rate, beside the row's own."""
+        return self._rate(rate_hz).open(row, self.budget, self.settings.playback_ms)
+
+    def _rate(self, rate_hz: int) -> StreamRate:
+        """What streams of this rate need; made with the first of them."""
+        if rate_hz not in STREAM_RATES_HZ:
+            raise ValueError("a stream's rate is 8000, 16000 or 24000 samples a second")
+        if rate_hz not in self._rates:
+            self._rates[rate_hz] = StreamRate(self.settings.rows, rate_hz, RATE_HZ)
+        return self._rates[rate_hz]
 
     def send_digits(self, row: int, payload_type: int, slots: Iterator[EventPacket | None]) -> None:
         """Send RFC 4733 packets in place of a row's audio."""
@@ -301,7 +323,7 @@ class MediaPlane:
             refused=dict(refused),
             sent=int(self._egress.sent[row]),
             send_errors=int(self._egress.refused[row]),
-            underruns=int(self._playback.underruns[row]),
+            underruns=int(self._playback.underruns[row] + sum(r.bank.underruns[row] for r in self._rates.values())),
         )
 
     def close_row(self, row: int) -> None:
@@ -310,6 +332,8 @@ class MediaPlane:
         self._egress.close(row)
         self._reception.close(row)
         self._rings.forget_source(row)
+        for rate in self._rates.values():
+            rate.close(row)
         self._ports.close(row, self._clock.seconds())
         heapq.heappush(self._free, row)
         self._high = max(self._legs) + 1 if self._legs else 0
@@ -320,7 +344,7 @@ class MediaLeg:
 
     :ivar port: its RTP port.
     :ivar rate_hz: samples a second of what is heard and played.
-    :ivar playback: what it has yet to say.
+    :ivar playback: what it has yet to say at its own rate; see :meth:`voice` for others.
     :ivar on_digit: called with each DTMF digit and its duration in ms.
     """
 
@@ -331,6 +355,7 @@ class MediaLeg:
         self._row = row
         self.port = port
         self.playback = playback
+        self._voices = {RATE_HZ: playback}
         self.on_digit: Callable[[str, int], None] = lambda digit, duration_ms: None
         self._plan: MediaPlan | None = None
         self._listening: list[Callable[[], None]] = []
@@ -347,11 +372,33 @@ class MediaLeg:
         """The address in the far end's SDP."""
         return None if self._plan is None else (self._plan.remote_host, self._plan.remote_port)
 
-    def hear(self, chunk_ms: int, fn: ChunkFn) -> Callable[[], None]:
-        """Hand every whole chunk of what the far end says to ``fn``; returns a function that ends it."""
+    def voice(self, rate_hz: int) -> Playback:
+        """The queue for what is said at this rate; it waits until the queues of other rates are empty."""
+        if rate_hz not in self._voices:
+            self._voices[rate_hz] = self._plane.voice(self._row, rate_hz)
+            if self._digits_sent is not None:
+                self._voices[rate_hz].hold("digits", True)
+        voice = self._voices[rate_hz]
+        if voice.is_silent:
+            # One that is still at work goes on; the others wait for it already.
+            for other_hz, other in self._voices.items():
+                if other is not voice:
+                    self._wait_for(voice, other, f"{other_hz} Hz")
+        return voice
+
+    def _wait_for(self, voice: Playback, other: Playback, reason: str) -> None:
+        """Hold ``voice`` until ``other`` is empty, however much is still written to it."""
+        if other.is_silent:
+            voice.hold(reason, False)
+        else:
+            voice.hold(reason, True)
+            other.mark(lambda is_played: self._wait_for(voice, other, reason))
+
+    def hear(self, chunk_ms: int, fn: ChunkFn, rate_hz: int = RATE_HZ) -> Callable[[], None]:
+        """Hand every whole chunk of what the far end says to ``fn``, at this rate; returns a function that ends it."""
         if self._final is not None:
             return lambda: None
-        stop = self._plane.hear(self._row, chunk_ms, fn)
+        stop = self._plane.hear(self._row, chunk_ms, fn, rate_hz)
         self._listening.append(stop)
         return stop
 
@@ -366,7 +413,8 @@ class MediaLeg:
         if self._digits_sent is not None:
             raise ResourceError("digits are being sent already")
         self._digits_sent = Deferred()
-        self.playback.hold(True)
+        for voice in self._voices.values():
+            voice.hold("digits", True)
         slots = digit_slots(digits, duration_ms, gap_ms)
         self._plane.send_digits(self._row, plan.send_digit_payload_type, slots)
         return self._digits_sent
@@ -374,7 +422,8 @@ class MediaLeg:
     def digits_left(self) -> None:
         """The tick has sent the last packet of :meth:`send_digits`."""
         sent, self._digits_sent = self._digits_sent, None
-        self.playback.hold(False)
+        for voice in self._voices.values():
+            voice.hold("digits", False)
         if sent is not None:
             sent.callback(None)
 
@@ -389,7 +438,8 @@ class MediaLeg:
         self._final = self._plane.statistics(self._row)
         for stop in self._listening:
             stop()
-        self.playback.close()
+        for voice in self._voices.values():
+            voice.close()
         self._plane.close_row(self._row)
         if self._digits_sent is not None:
             self.digits_left()

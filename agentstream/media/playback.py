@@ -62,10 +62,12 @@ class PlaybackBank:
 
     :param rows: how many rows there can be.
     :param rate_hz: samples a second.
+    :param leaves_late: what is taken passes a filter, so that its end leaves with the next packet.
     """
 
-    def __init__(self, rows: int, rate_hz: int = 8000) -> None:
+    def __init__(self, rows: int, rate_hz: int = 8000, *, leaves_late: bool = False) -> None:
         self.rate_hz = rate_hz
+        self._leaves_late = leaves_late
         self.frame = rate_hz // 50
         self.capacity = WINDOW_FRAMES * self.frame
         # One more frame than the windows need: the one of silence that idle rows read.
@@ -76,6 +78,7 @@ class PlaybackBank:
         self.read = np.zeros(rows, np.int64)
         self.fill = np.zeros(rows, np.int64)
         self.consumed = np.zeros(rows, np.int64)
+        self.left = np.zeros(rows, np.int64) if leaves_late else self.consumed
         self.next_mark = np.full(rows, _NO_MARK, np.int64)
         self.playing = np.zeros(rows, np.bool_)
         self.waited = np.zeros(rows, np.int64)
@@ -95,7 +98,16 @@ class PlaybackBank:
     def open(self, row: int, budget: PlaybackBudget, limit_ms: int) -> Playback:
         """A new, empty queue; no sample of who had the row before stays in its window."""
         self.samples[row] = 0
-        for array in (self.read, self.fill, self.consumed, self.waited, self.threshold, self.dry_ticks, self.underruns):
+        for array in (
+            self.read,
+            self.fill,
+            self.consumed,
+            self.left,
+            self.waited,
+            self.threshold,
+            self.dry_ticks,
+            self.underruns,
+        ):
             array[row] = 0
         self.next_mark[row] = _NO_MARK
         self.playing[row] = self.held[row] = self.has_more[row] = self.cleared[row] = False
@@ -162,7 +174,7 @@ class PlaybackBank:
     def settle(self, high: int) -> None:
         """After the packets have left: tell the marks that are due, and fill windows that have room."""
         flag = self._flag[:high]
-        np.greater_equal(self.consumed[:high], self.next_mark[:high], out=flag)
+        np.greater_equal(self.left[:high], self.next_mark[:high], out=flag)
         if flag.any():
             for row in np.flatnonzero(flag).tolist():
                 queue = self.queues[row]
@@ -175,6 +187,8 @@ class PlaybackBank:
                 queue = self.queues[row]
                 if queue is not None:
                     queue.fill_window()
+        if self._leaves_late:
+            np.copyto(self.left[:high], self.consumed[:high])
 
 
 class Playback:
@@ -195,6 +209,7 @@ class Playback:
         self._written = 0
         self._dropped = 0
         self._marks: deque[tuple[int, MarkFn]] = deque()
+        self._holds: set[str] = set()
         self._is_full = False
         self._is_closed = False
         self.on_full: Callable[[], None] = _nothing
@@ -204,6 +219,12 @@ class Playback:
     def queued_samples(self) -> int:
         """Samples that have been written and have not left."""
         return self._waiting_samples + int(self._bank.fill[self._row])
+
+    @property
+    def is_silent(self) -> bool:
+        """Everything that was written has left."""
+        bank, row = self._bank, self._row
+        return self._is_closed or (not self.queued_samples and bool(bank.left[row] == bank.consumed[row]))
 
     @property
     def queued_ms(self) -> int:
@@ -279,7 +300,7 @@ class Playback:
 
     def mark(self, fn: MarkFn) -> None:
         """Call ``fn`` when everything written so far has been played or dropped; at once when nothing is queued."""
-        if self._is_closed or (not self._marks and not self.queued_samples):
+        if self._is_closed or (not self._marks and self.is_silent):
             fn(not self._is_closed)
             return
         position = self._written - self._dropped
@@ -289,8 +310,8 @@ class Playback:
 
     def tell_marks(self) -> None:
         """Tell the marks whose audio has left; they may write more."""
-        consumed = int(self._bank.consumed[self._row])
-        while self._marks and self._marks[0][0] <= consumed:
+        left = int(self._bank.left[self._row])
+        while self._marks and self._marks[0][0] <= left:
             _tell(self._marks.popleft()[1], True)
         self._bank.next_mark[self._row] = self._marks[0][0] if self._marks else _NO_MARK
 
@@ -328,9 +349,11 @@ class Playback:
             _tell(fn, False)
         self._look_for_room()
 
-    def hold(self, is_held: bool) -> None:
-        """While a digit is being sent the queue waits; nothing is lost."""
-        self._bank.held[self._row] = is_held
+    def hold(self, reason: str, is_held: bool) -> None:
+        """While there is any reason to (a digit is being sent, another queue is not empty yet) the queue waits."""
+        (self._holds.add if is_held else self._holds.discard)(reason)
+        if not self._is_closed:
+            self._bank.held[self._row] = bool(self._holds)
 
     def close(self) -> None:
         """Drop everything; the marks are told so."""
