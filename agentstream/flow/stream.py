@@ -8,12 +8,12 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from typing import Any
-from urllib.parse import urlsplit
 
 import attrs
-from twisted.internet.defer import Deferred, succeed
+from twisted.internet.defer import Deferred, fail, succeed
 from zope.interface import implementer
 
+from agentstream.errors import StreamFailed
 from agentstream.interfaces import ICall, IStream, StreamEnd, StreamSpec
 from agentstream.media.plane import MediaLeg
 from agentstream.wire.exotel import ExotelSession
@@ -21,6 +21,7 @@ from agentstream.wire.messages import StreamStart
 from agentstream.wire.parameters import read_query
 from agentstream.ws.connect import connect_stream
 from agentstream.ws.connection import IStreamPeer, StreamConnection
+from agentstream.ws.url import split_url
 
 PLAYED_OUT_CODES = frozenset({1000, 1001, 1005})
 """Close codes behind which the bot's queued audio is still played: normal, going away, and a close without a code."""
@@ -164,11 +165,14 @@ class StreamOpener:
         digits: Callable[[Callable[[str, int], None]], Any],
     ) -> Deferred[IStream]:
         """Connect a bot to a leg. Errbacks with StreamFailed; cancelling gives up."""
-        parts = urlsplit(spec.url)
-        parameters = read_query(parts.query)
+        try:
+            url = split_url(spec.url)
+        except StreamFailed as error:
+            call.event("stream_failed", reason=error.reason)
+            return fail(error)
+        parameters = read_query(url.query)
         stream = Stream(media, spec, parameters.sample_rate, self.new_sid(), call)
-        shown = f"{parts.scheme}://{parts.hostname or ''}{f':{parts.port}' if parts.port else ''}{parts.path}"
-        call.event("stream_connecting", stream_sid=stream.sid, url=shown)
+        call.event("stream_connecting", stream_sid=stream.sid, url=url.public)
         if parameters.left_out:
             call.event("custom_parameters_left_out", stream_sid=stream.sid, names=list(parameters.left_out))
         start = StreamStart(
@@ -191,6 +195,6 @@ class StreamOpener:
             call.event("stream_failed", stream_sid=stream.sid, reason=failure.getErrorMessage())
             return failure
 
-        return connect_stream(self.reactor, spec.url, dialect, stream, ca_file=spec.ca_file).addCallbacks(
+        return connect_stream(self.reactor, url, dialect, stream, ca_file=spec.ca_file).addCallbacks(
             connected, failed
         )
