@@ -47,6 +47,10 @@ class LocalMedia:
     ptime_ms: int = 20
     digit_payload_type: int = 101
 
+    def __attrs_post_init__(self) -> None:
+        if not self.codecs or any(codec not in STATIC_NUMBERS for codec in self.codecs):
+            raise LocalProtocolError("only PCMU and PCMA can be negotiated")
+
     def next_version(self) -> LocalMedia:
         """The same with the version of the next description (RFC 3264 section 8)."""
         return attrs.evolve(self, session_version=self.session_version + 1)
@@ -249,8 +253,6 @@ def _audio(local: LocalMedia, formats: list[tuple[int, str]], direction: str) ->
 
 
 def _describe(local: LocalMedia, media: tuple[MediaDescription, ...]) -> SessionDescription:
-    if any(codec not in STATIC_NUMBERS for codec in local.codecs):
-        raise LocalProtocolError("only PCMU and PCMA can be negotiated")
     kind = address_type(local.host)
     return SessionDescription(
         origin=Origin(local.session_id, local.session_version, local.host, "-", kind),

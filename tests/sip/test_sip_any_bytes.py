@@ -135,7 +135,7 @@ def test_nothing_is_left_whatever_the_owner_does(datagrams: list[bytes], choice:
 
 
 def test_no_parser_is_slow_for_any_length() -> None:
-    """What would be quadratic, or worse, takes many seconds at this length; all of this takes a few hundredths of one."""
+    """What would be quadratic, or worse, takes many seconds at this length; all of this a few hundredths of one."""
     start = time.process_time()
     for piece in (b"<", b'"', b"\\", b";", b",", b" ", b"\t", b"\r\n ", b"%", b'"\\', b"a=", b"[", b"@", b"/"):
         data = SipPeer().invite().replace(b"Max-Forwards: 70", b"Contact: " + piece * (30_000 // len(piece)))

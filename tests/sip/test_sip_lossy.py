@@ -17,7 +17,7 @@ CALLEE = ("127.0.0.1", 5072)
 
 
 class Pipe:
-    """Both stacks and the datagrams between them; the n-th is lost where ``lost`` is true at n, never behind its end."""
+    """Both stacks and the datagrams between them; the n-th is lost where ``lost`` is true at n."""
 
     def __init__(self, lost: list[bool]) -> None:
         self.now = 0.0
