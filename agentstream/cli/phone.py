@@ -122,6 +122,7 @@ class Phone:
     _is_hanging_up: bool = False
     _over_s: float | None = None
     _dialled: bool = False
+    _has_listened: bool = False
 
     @classmethod
     def open(
@@ -153,7 +154,10 @@ class Phone:
     def deadline(self) -> float:
         """When work has to be called at the latest."""
         times = [self._gives_up_s if not self.status else None, self.sip.deadline, self._hang_up_s]
-        times.append(self._over_s)
+        if self._over_s is not None:
+            # Then it is seen whether anything is still awaited; what is awaited comes to a socket.
+            listened_s = self._ended_s + _LISTEN_ON_S
+            times.append(self._over_s if self._has_listened else listened_s)
         if self.line is not None and self._is_talking:
             times.append(self.line.deadline)
         return min((each for each in times if each is not None), default=0.0)
@@ -287,7 +291,8 @@ class Phone:
 
     def _is_awaiting_goodbye(self, now: float) -> bool:
         """Whether our BYE or CANCEL has no answer yet, or sound may still come that was sent before it."""
-        if now < self._ended_s + _LISTEN_ON_S:
+        self._has_listened = now >= self._ended_s + _LISTEN_ON_S
+        if not self._has_listened:
             return True
         return any(each.state in ("calling", "trying", "proceeding") for each in self.sip.stack.clients.values())
 

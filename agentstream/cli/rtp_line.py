@@ -150,7 +150,8 @@ class RtpLine:
 
     def send_due(self, now: float) -> None:
         """Send what the grid asks for up to now; places that are more than 100 ms late are left out."""
-        due = int((now - self.start_s) / TICK_S) + 1 - self.slots
+        # A microslot more, so that a deadline that is met to the bit is not missed by a rounding.
+        due = int((now - self.start_s) / TICK_S + 1e-6) + 1 - self.slots
         if due > _MOST_LATE:
             self.tally.skipped += due - _MOST_LATE
             self.slots += due - _MOST_LATE

@@ -1,0 +1,80 @@
+"""The bench and a call with digits, each with a real server on loopback; every process is ended by its own id."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+import orjson
+import pytest
+
+from agentstream.cli.children import children
+from agentstream.cli.commands import main
+from agentstream.cli.phone import Errand, Phone, run_phone
+from agentstream.cli.server import HOST, ServerSettings, free_port, start_server, wait_for_server
+from agentstream.errors import AgentstreamError
+
+from .fakes import noise
+
+NAMES = (
+    "machine",
+    "calls",
+    "seconds",
+    "cadence_ms",
+    "cpu_percent_per_call",
+    "floor_percent_per_call",
+    "frames_lost",
+    "bot_to_rtp_p95_ms",
+    "rtp_to_bot_p95_ms",
+    "egress_p99_ms",
+    "tick_p99_ms",
+    "memory_mb_per_call",
+)
+
+
+@pytest.mark.slow  # starts four processes and measures for five seconds of real time
+@pytest.mark.skipif(sys.platform != "linux", reason="the bench reads Linux's /proc")
+def test_five_calls_for_five_seconds(capfdbinary: pytest.CaptureFixture[bytes]) -> None:
+    assert main(["bench", "--calls", "5", "--seconds", "5", "--json"]) == 0
+    said = orjson.loads(capfdbinary.readouterr().out)
+    assert set(NAMES) <= said.keys()
+    assert (said["calls"], said["seconds"], said["cadence_ms"]) == (5, 5.0, 100)
+    assert (said["frames_lost"], said["frames_foreign"]) == (0, 0)
+    assert 1240 <= said["frames_sent"] <= 1260
+    assert all(said[name] is not None for name in NAMES)
+    assert 0 < said["bot_to_rtp_p95_ms"] < 100 and 0 < said["rtp_to_bot_p95_ms"] < 200
+    assert said["cpu_percent_per_call"] > 0 and said["floor_percent_per_call"] > 0
+
+
+@pytest.mark.slow  # starts a server and a bot, and talks for two seconds of real time
+def test_digits_reach_the_bot_and_a_refusal_is_told(tmp_path: Path) -> None:
+    with children() as family:
+        bot = family.start("bot", ["-m", "agentstream.cli.demo_bot"])
+        url = f"ws://{HOST}:{family.expect(bot, 'listening', 20)['port']}/media"
+        port = free_port()
+        server = start_server(family, ServerSettings(port, {"1000": url}).write(tmp_path))
+        wait_for_server(family, server, port)
+        phone = Phone.open(f"sip:1000@{HOST}:{port}", Errand(noise(1600), digits="12#", tail_s=0.5))
+        try:
+            result = run_phone(phone)
+        finally:
+            phone.close()
+        assert result.problem == ""
+        family.pump(0.5)
+        refused = Phone.open(f"sip:nobody@{HOST}:{port}", Errand(noise(160)))
+        try:
+            assert run_phone(refused).status == 404
+        finally:
+            refused.close()
+        family.pump(0.2)
+        assert [news["event"] for news in bot.news if news["kind"] == "stream"].count("dtmf") == 3
+
+
+@pytest.mark.slow  # starts a server
+def test_a_server_that_cannot_start_is_one_sentence(tmp_path: Path) -> None:
+    config = ServerSettings(free_port(), {"1000": "ws://127.0.0.1:1/media"}).write(tmp_path)
+    config.write_text(config.read_text() + "\n[nonsense]\n")
+    with children() as family:
+        server = start_server(family, config)
+        with pytest.raises(AgentstreamError, match=r"^The server ended by itself with exit status 1: .*nonsense"):
+            wait_for_server(family, server, free_port())
