@@ -48,6 +48,9 @@ ACCEPTED = "accepted"
 CONFIRMED = "confirmed"
 ENDED = "ended"
 
+NO_REASON = "refused without a reason being given"
+"""The Warning of a refusal whose owner gave none."""
+
 
 @attrs.define(eq=False)
 class _Unacknowledged:
@@ -120,7 +123,7 @@ class Session:
             raise LocalProtocolError("a refusal's status is from 300 to 699")
         fields = list(_checked(headers))
         transaction = self._take_pending()
-        self._refuse(transaction, status, now, warning, fields)
+        self._refuse(transaction, status, now, warning or NO_REASON, fields)
         if self.state == PROCEEDING:
             self._end(now, SessionEnded(self, "local", warning or str(status)))
             self._forget(now)
@@ -346,7 +349,7 @@ class IncomingSession(Session):
     def _hang_up(self, now: float, reason: str, fields: list[tuple[str, str]]) -> None:
         event = SessionEnded(self, "local", reason)
         if self.state == PROCEEDING:
-            self._refuse(self._take_pending(), 480, now, reason, fields)
+            self._refuse(self._take_pending(), 480, now, reason or NO_REASON, fields)
             self._end(now, event)
             self._forget(now)
             return
@@ -443,6 +446,14 @@ class OutgoingSession(Session):
             self.stack.timers.cancel_all(self)
             self._end(now, InviteRefused(self, response.status, response.explain()))
             self._forget(now)
+
+    def _bye_received(self, transaction: ServerTransaction, now: float) -> None:
+        # 15: a callee has no BYE to send on an early dialog. One that does so all the same wants the call to end, and
+        # its INVITE still needs a final answer.
+        was_early = self.state in (CALLING, PROCEEDING)
+        super()._bye_received(transaction, now)
+        if was_early:
+            self._cancel(now, [("Reason", format_reason("the callee sent BYE"))])
 
     def _progressed(self, response: Response, now: float) -> None:
         self._heard = True

@@ -338,7 +338,7 @@ class Stack:
             self.refuse(transaction, refusal[0], refusal[1], now, source, refusal[2])
         elif found is not None:
             found[0].request_received(transaction, source, now)
-            if isinstance(transaction, InviteServerTransaction):
+            if isinstance(transaction, InviteServerTransaction) and self.servers.get(key) is transaction:
                 self._invites[transaction] = found[0]
         elif request.to.tag or method == "BYE":
             # 12.2.2: a request with a To tag that matches no dialog "MAY be rejected with a 481 (Call/Transaction

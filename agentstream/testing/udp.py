@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, cast
 
 from twisted.internet.address import IPv4Address, IPv6Address
 from twisted.internet.defer import Deferred, succeed
 from twisted.internet.error import CannotListenError
+from twisted.internet.interfaces import IUDPTransport
 from twisted.internet.protocol import DatagramProtocol
 from twisted.internet.task import Clock
 
-from agentstream.testing.network import Address, Network
+from agentstream.testing.network import Network
+
+Address = tuple[str, int]
 
 
 class UdpClock(Clock):
@@ -31,7 +34,7 @@ class UdpClock(Clock):
         if (host, port) in self.bound:
             raise CannotListenError(interface, port, OSError(98, "Address already in use"))
         made = self.bound[(host, port)] = MemoryUdpPort(self, (host, port), protocol)
-        protocol.makeConnection(made)
+        protocol.makeConnection(cast(IUDPTransport, made))
         self.network.bind((host, port), lambda data, source: protocol.datagramReceived(data, source))
         return made
 
