@@ -20,7 +20,7 @@ from twisted.internet.task import LoopingCall
 from twisted.logger import Logger
 
 from agentstream.errors import ResourceError
-from agentstream.media.ears import ChunkFn, Ear, Ears
+from agentstream.media.ears import ChunkFn
 from agentstream.media.egress import ALAW, ULAW, Egress, digit_slots
 from agentstream.media.latch import Latch
 from agentstream.media.measure import TimeHistogram
@@ -30,6 +30,7 @@ from agentstream.media.rates import STREAM_RATES_HZ, StreamRate
 from agentstream.media.reception import Reception
 from agentstream.media.ring import Rings
 from agentstream.media.slack import SlackCollector
+from agentstream.media.track import INBOUND, OUTBOUND, Track
 from agentstream.rtp.events import EventPacket
 from agentstream.sdp.negotiation import MediaPlan
 
@@ -46,6 +47,7 @@ LATE_TICKS = 50
 """A second of ticks that were all late: the node takes no more calls."""
 
 HOUSEKEEPING_TICKS = 50
+UNKNOWN_RATE = "a stream's rate is 8000, 16000 or 24000 samples a second"
 
 
 @attrs.frozen
@@ -117,7 +119,7 @@ class MediaPlane:
         self._reception = Reception(rows, self._rings)
         self._playback = PlaybackBank(rows, RATE_HZ)
         self._egress = Egress(rows)
-        self._ears = Ears(4 * rows, RATE_HZ)
+        self._tracks = {INBOUND: Track(rows, RATE_HZ), OUTBOUND: Track(rows, RATE_HZ)}
         self._rates: dict[int, StreamRate] = {}
         self._outgoing = np.zeros((rows, RATE_HZ // 50), np.int16)
         self._heard = np.zeros((rows, RATE_HZ // 50), np.int16)
@@ -225,6 +227,7 @@ class MediaPlane:
 
     def _send(self, high: int, slots: int) -> None:
         outgoing, rates = self._outgoing[:high], list(self._rates.values())
+        track = self._tracks[OUTBOUND]
         for _ in range(min(slots, MOST_SENT_SLOTS)):
             self._playback.take(high, outgoing)
             for rate in rates:
@@ -233,9 +236,13 @@ class MediaPlane:
             self._playback.settle(high)
             for rate in rates:
                 rate.bank.settle(high)
+            track.hear(outgoing)
         if slots > MOST_SENT_SLOTS:
             self.skipped_slots += slots - MOST_SENT_SLOTS
             self._egress.jump(high, slots - MOST_SENT_SLOTS)
+            outgoing[:] = 0
+            for _ in range(min(slots, MOST_HEARD_SLOTS) - MOST_SENT_SLOTS):
+                track.hear(outgoing)  # both tracks of a call keep one time
 
     def _receive(self, now: float) -> None:
         arrived, views = self._arrived, self._reception.views
@@ -252,12 +259,10 @@ class MediaPlane:
             leg.on_digit(digit, duration_ms)
 
     def _hear(self, high: int, slots: int) -> None:
-        heard = self._heard[:high]
+        heard, track = self._heard[:high], self._tracks[INBOUND]
         for _ in range(min(slots, MOST_HEARD_SLOTS)):
             self._rings.play(high, heard)
-            self._ears.hear(heard)
-            for rate in self._rates.values():
-                rate.hear(heard)
+            track.hear(heard)
 
     # What legs ask for
 
@@ -285,24 +290,19 @@ class MediaPlane:
         is_halved = plan.maxptime_ms is not None and plan.maxptime_ms < 20
         self._egress.direct(row, address, plan.send_payload_type, law, plan.may_send, is_halved)
 
-    def hear(self, row: int, chunk_ms: int, fn: ChunkFn, rate_hz: int) -> Callable[[], None]:
+    def hear(self, row: int, chunk_ms: int, fn: ChunkFn, rate_hz: int, track: str) -> Callable[[], None]:
         """Add a listener; returns what removes it."""
-        if rate_hz != RATE_HZ:
-            return self._rate(rate_hz).listen(row, chunk_ms, fn)
-        ear: Ear = self._ears.add(row, chunk_ms, fn)
-        return lambda: self._ears.remove(ear)
+        if rate_hz not in STREAM_RATES_HZ:
+            raise ValueError(UNKNOWN_RATE)
+        return self._tracks[track].listen(row, chunk_ms, fn, rate_hz)
 
     def voice(self, row: int, rate_hz: int) -> Playback:
         """A queue at a stream's rate, beside the row's own."""
-        return self._rate(rate_hz).open(row, self.budget, self.settings.playback_ms)
-
-    def _rate(self, rate_hz: int) -> StreamRate:
-        """What streams of this rate need; made with the first of them."""
         if rate_hz not in STREAM_RATES_HZ:
-            raise ValueError("a stream's rate is 8000, 16000 or 24000 samples a second")
+            raise ValueError(UNKNOWN_RATE)
         if rate_hz not in self._rates:
             self._rates[rate_hz] = StreamRate(self.settings.rows, rate_hz, RATE_HZ)
-        return self._rates[rate_hz]
+        return self._rates[rate_hz].open(row, self.budget, self.settings.playback_ms)
 
     def send_digits(self, row: int, payload_type: int, slots: Iterator[EventPacket | None]) -> None:
         """Send RFC 4733 packets in place of a row's audio."""
@@ -394,11 +394,14 @@ class MediaLeg:
             voice.hold(reason, True)
             other.mark(lambda is_played: self._wait_for(voice, other, reason))
 
-    def hear(self, chunk_ms: int, fn: ChunkFn, rate_hz: int = RATE_HZ) -> Callable[[], None]:
-        """Hand every whole chunk of what the far end says to ``fn``, at this rate; returns a function that ends it."""
+    def hear(self, chunk_ms: int, fn: ChunkFn, rate_hz: int = RATE_HZ, track: str = INBOUND) -> Callable[[], None]:
+        """Hand every whole chunk to ``fn``, at this rate; returns a function that ends it.
+
+        :param track: ``inbound`` is what the far end says, ``outbound`` what it is sent.
+        """
         if self._final is not None:
             return lambda: None
-        stop = self._plane.hear(self._row, chunk_ms, fn, rate_hz)
+        stop = self._plane.hear(self._row, chunk_ms, fn, rate_hz, track)
         self._listening.append(stop)
         return stop
 

@@ -120,3 +120,22 @@ def test_rows_of_a_rate_come_and_go(world: World) -> None:
         far.leg.close()
         far.network.unbind(far.address)
     assert world.plane.legs == 0
+
+
+@pytest.mark.parametrize("rate_hz", [8000, 16000])
+def test_the_outbound_track_is_what_is_sent(world: World, rate_hz: int) -> None:
+    far = world.call()
+    inbound: list[np.ndarray] = []
+    outbound: list[np.ndarray] = []
+    far.leg.hear(40, lambda chunk, at: inbound.append(chunk.copy()), rate_hz)
+    far.leg.hear(40, lambda chunk, at: outbound.append(chunk.copy()), rate_hz, "outbound")
+    world.ticks(2)
+    far.leg.playback.write(np.full(8 * 160, 6000, np.int16).tobytes())
+    world.ticks(12)
+    assert not np.concatenate(inbound).any()
+    sent = np.concatenate(outbound)
+    assert round(float(np.median(sent[np.abs(sent) > 1000])), -2) == 6000
+    assert abs(int((np.abs(sent) > 3000).sum()) - 8 * rate_hz // 50) <= rate_hz // 500
+    world.slots(20)  # a late tick: both tracks keep one time
+    world.ticks(2)
+    assert abs(len(inbound) - len(outbound)) <= 1
