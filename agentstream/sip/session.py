@@ -519,6 +519,9 @@ class OutgoingSession(Session):
         for early in self._early.values():
             self.stack.forget_dialog(early)
         self._early.clear()
+        if self._cancel_sent and self._transaction.state == PROCEEDING:
+            # The INVITE itself still waits for its end, which a peer that only sent BYE may never give it.
+            self.stack.timers.set(self, "cancel", now + 64 * T1)
 
 
 def _checked(headers: Fields) -> list[tuple[str, str]]:

@@ -26,7 +26,7 @@ from agentstream.sip.events import (
 )
 from agentstream.sip.uri import parse_uri
 from agentstream.testing.sip_peer import Received, SipPeer, read
-from agentstream.testing.udp import UdpClock
+from tests.net.udp import UdpClock
 from tests.sip.kit import SDP
 
 US = ("127.0.0.1", 5060)

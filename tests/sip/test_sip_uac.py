@@ -205,6 +205,29 @@ class TestCancel:
         bench.advance(32.5)
         assert bench.stack.is_idle
 
+    def test_a_bye_instead_of_the_487(self) -> None:
+        bench, peer = Bench(), SipPeer()
+        session, data = call(bench)
+        bench.receive(peer.respond(data, 180, "Ringing"))
+        bench.stack.hang_up(session, bench.now)
+        bench.sent()
+        bench.events()
+        peer.called_by(data)
+        assert [read(data).status for data in bench.receive(peer.bye())] == [200]
+        assert bench.events() == []
+        bench.settle()
+
+    def test_a_bye_instead_of_an_answer(self) -> None:
+        bench, peer = Bench(), SipPeer()
+        session, data = call(bench)
+        bench.receive(peer.respond(data, 180, "Ringing"))
+        bench.events()
+        peer.called_by(data)
+        ok, cancel = bench.receive(peer.bye())
+        assert (read(ok).status, read(cancel).method) == (200, "CANCEL")
+        assert bench.event(SessionEnded) == SessionEnded(session, "remote", "")
+        bench.settle()
+
     def test_nobody_rings_for_ever(self) -> None:
         bench, peer = Bench(ring_limit_s=60), SipPeer()
         session, data = call(bench)
