@@ -1,0 +1,287 @@
+"""One applet on a line of its own: how the author of a drop-in tests it in a few lines.
+
+    run = run_applet(ask, file=Path("question.wav"))
+    run.press("1")
+    assert run.outcome == "yes"
+
+The applet runs in a real call of a flow that has it as its only step; what is below the call (the telephone line, the
+bot's WebSocket) is played by a :class:`Line`, on a Clock. :mod:`agentstream.testing.server` is for whole servers.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import attrs
+import numpy as np
+from twisted.internet.defer import Deferred, fail, maybeDeferred, succeed
+from twisted.internet.interfaces import IDelayedCall
+from twisted.internet.task import Clock
+from zope.interface import implementer
+from zope.interface.verify import verifyObject
+
+from agentstream.errors import AgentstreamError, StreamFailed
+from agentstream.flow.call import Call
+from agentstream.flow.definition import Flow, Step
+from agentstream.flow.ileg import ILeg
+from agentstream.flow.prompts import Prompts
+from agentstream.flow.timeline import Event, Timeline
+from agentstream.interfaces import Audio, IApplet, ICall, IStream, StreamEnd, StreamSpec
+
+STEP = "step"
+SID = "0123456789abcdef0123456789ab1a11"
+
+
+@implementer(IStream)
+@attrs.define(eq=False)
+class BotStream:
+    """A stream that an applet has opened, as seen from the bot.
+
+    :ivar spec: what the applet asked for.
+    :ivar stopped: the reason that the applet, or the end of its step, stopped it for; "" while it goes on.
+    """
+
+    spec: StreamSpec
+    sid: str = SID
+    stopped: str = ""
+    over: StreamEnd | None = None
+    _waiting: list[Deferred[StreamEnd]] = attrs.field(factory=list)
+
+    def ended(self) -> Deferred[StreamEnd]:
+        """See :class:`agentstream.interfaces.IStream`."""
+        if self.over is not None:
+            return succeed(self.over)
+        self._waiting.append(Deferred(self._waiting.remove))
+        return self._waiting[-1]
+
+    def stop(self, reason: str) -> None:
+        """See :class:`agentstream.interfaces.IStream`."""
+        if self.over is None:
+            self.stopped = reason
+            self._end(StreamEnd(True, "user" if reason == "callended" else "NA", 1000, reason))
+
+    def close(self, code: int = 1000) -> None:
+        """The bot closes the stream with a close frame."""
+        self._end(StreamEnd(True, "bot", code, "the bot closed the stream"))
+
+    def drop(self) -> None:
+        """The connection breaks."""
+        self._end(StreamEnd(False, "NA", 1006, "the connection broke"))
+
+    def _end(self, end: StreamEnd) -> None:
+        if self.over is None:
+            self.over = end
+            waiting, self._waiting = self._waiting, []
+            for one in waiting:
+                one.callback(end)
+
+
+@attrs.define(eq=False)
+class _Ear:
+    chunk_ms: int
+    fn: Callable[[Audio, int], None]
+    heard: Audio = attrs.field(factory=lambda: np.zeros(0, np.int16))
+    timestamp_ms: int = 0
+
+
+@implementer(ILeg)
+@attrs.define(eq=False)
+class Line:
+    """A telephone line that plays in the time of a Clock.
+
+    :ivar played: what the caller has been promised to hear, one array for each ``play``.
+    :ivar silenced: how many of them were cancelled before their end.
+    :ivar streams: the streams that were opened.
+    :ivar refusal: with this sentence every stream fails; "" opens it.
+    :ivar hung_up: the reason for which the server hung up; "" while it has not.
+    """
+
+    clock: Clock
+    refusal: str = ""
+    rate_hz: int = 8000
+    is_answered: bool = False
+    played: list[Audio] = attrs.field(factory=list)
+    silenced: int = 0
+    streams: list[BotStream] = attrs.field(factory=list)
+    hung_up: str = ""
+    call: Call | None = None
+    _free_at: float = 0.0
+    _playing: dict[Deferred[None], IDelayedCall] = attrs.field(factory=dict)
+    _ears: list[_Ear] = attrs.field(factory=list)
+    _digit_fns: list[Callable[[str, int], None]] = attrs.field(factory=list)
+    _is_over: bool = False
+
+    def answer(self) -> Deferred[None]:
+        self.is_answered = True
+        return succeed(None)
+
+    def play(self, audio: Audio) -> Deferred[None]:
+        if self._is_over:
+            return fail(AgentstreamError("the caller is gone"))
+        self.played.append(audio)
+        now = self.clock.seconds()
+        self._free_at = max(self._free_at, now) + len(audio) / self.rate_hz
+        done: Deferred[None] = Deferred(self._silence)
+        self._playing[done] = self.clock.callLater(self._free_at - now, self._played, done)
+        return done
+
+    def _played(self, done: Deferred[None]) -> None:
+        del self._playing[done]
+        done.callback(None)
+
+    def _silence(self, cancelled: Deferred[None]) -> None:
+        """Everything that is queued is dropped with the one that is cancelled, as on a real line."""
+        playing, self._playing = self._playing, {}
+        self._free_at = self.clock.seconds()
+        self.silenced += len(playing)
+        for done, call in playing.items():
+            call.cancel()
+            if done is not cancelled:
+                done.callback(None)
+
+    def hear(self, chunk_ms: int, fn: Callable[[Audio, int], None]) -> Callable[[], None]:
+        if chunk_ms % 20 or not 20 <= chunk_ms <= 200:
+            raise ValueError("a chunk is 20 to 200 ms, a multiple of 20")
+        ear = _Ear(chunk_ms, fn)
+        self._ears.append(ear)
+        return lambda: self._ears.remove(ear)
+
+    def hear_digits(self, fn: Callable[[str, int], None]) -> Callable[[], None]:
+        self._digit_fns.append(fn)
+        return lambda: self._digit_fns.remove(fn)
+
+    def open_stream(self, spec: StreamSpec, call: ICall) -> Deferred[IStream]:
+        if self.refusal:
+            return fail(StreamFailed(self.refusal))
+        self.streams.append(BotStream(spec))
+        return succeed(self.streams[-1])
+
+    def hang_up(self, reason: str) -> None:
+        if not self._is_over:
+            self.hung_up = reason
+            self.over("server", reason)
+
+    def over(self, by: str, reason: str) -> None:
+        """The line is dead."""
+        if not self._is_over:
+            self._is_over = True
+            assert self.call is not None
+            self.call.leg_ended(by, reason)
+            if self._playing:
+                self._silence(Deferred())
+
+    def say(self, samples: Audio) -> None:
+        """Let every listener hear this."""
+        for ear in list(self._ears):
+            ear.heard = np.concatenate([ear.heard, samples])
+            size = ear.chunk_ms * self.rate_hz // 1000
+            while len(ear.heard) >= size and ear in self._ears:
+                chunk, ear.heard = ear.heard[:size].copy(), ear.heard[size:]
+                timestamp_ms, ear.timestamp_ms = ear.timestamp_ms, ear.timestamp_ms + ear.chunk_ms
+                ear.fn(chunk, timestamp_ms)
+
+    def press(self, digit: str, duration_ms: int) -> None:
+        """Let every listener have this digit."""
+        for fn in list(self._digit_fns):
+            fn(digit, duration_ms)
+
+    @property
+    def is_heard(self) -> bool:
+        """Somebody listens to the caller."""
+        return bool(self._ears or self._digit_fns)
+
+
+@attrs.define(eq=False)
+class AppletRun:
+    """One run of one applet.
+
+    :ivar clock: time; moves by :meth:`advance` only.
+    :ivar events: the call's timeline.
+    """
+
+    clock: Clock
+    line: Line
+    call: Call
+    events: list[Event]
+
+    @property
+    def outcome(self) -> str:
+        """How the step ended; "" while it runs, or when it failed and its applet has no outcome ``failed``."""
+        return next((str(event.fields["outcome"]) for event in self.events if event.kind == "step_ended"), "")
+
+    @property
+    def error(self) -> str:
+        """The message of the exception that ended the step; "" when there was none. Its traceback is in the log."""
+        return next((str(event.fields["error"]) for event in self.events if event.kind == "step_failed"), "")
+
+    @property
+    def is_over(self) -> bool:
+        """The call has ended, and with it everything that the applet could still do."""
+        return any(event.kind == "call_ended" for event in self.events)
+
+    @property
+    def variables(self) -> dict[str, str]:
+        """The call's variables."""
+        return self.call.variables
+
+    @property
+    def stream(self) -> BotStream:
+        """The stream that was opened last."""
+        return self.line.streams[-1]
+
+    @property
+    def played(self) -> Audio:
+        """Everything that was queued to be played, in one array."""
+        return np.concatenate([np.zeros(0, np.int16), *self.line.played])
+
+    @property
+    def kinds(self) -> list[str]:
+        """The kinds of the timeline's events, in order."""
+        return [event.kind for event in self.events]
+
+    def advance(self, seconds: float) -> None:
+        """Let time pass: what is being played is played."""
+        self.clock.advance(seconds)
+
+    def say(self, samples: Audio) -> None:
+        """The caller says this: int16 samples at 8 kHz. Listeners get it at once, in chunks of their size."""
+        self.line.say(np.asarray(samples, np.int16))
+
+    def press(self, digits: str, duration_ms: int = 100) -> None:
+        """The caller presses these keys."""
+        for digit in digits:
+            self.line.press(digit, duration_ms)
+
+    def hang_up(self) -> None:
+        """The caller hangs up."""
+        self.line.over("user", "BYE")
+
+
+def run_applet(
+    applet: IApplet,
+    options: Any = None,
+    /,
+    *,
+    caller: str = "+15550100",
+    callee: str = "1000",
+    refusal: str = "",
+    clock: Clock | None = None,
+    **set_options: Any,
+) -> AppletRun:
+    """Run one applet on a line whose caller has just called; by the return, its ``start`` has been called.
+
+    :param options: an instance of the applet's options; or give them one by one as keywords.
+    :param refusal: with this sentence every stream fails that the applet opens.
+    :param clock: to use another than a new one.
+    """
+    verifyObject(IApplet, applet)
+    clock = clock or Clock()
+    step = Step(STEP, applet, applet.options(**set_options) if options is None else options, {})
+    events: list[Event] = []
+    line = Line(clock, refusal)
+    timeline = Timeline(SID, clock, [events.append])
+    call = Call(SID, caller, callee, Flow("test", STEP, {STEP: step}), line, timeline, Prompts(defer=maybeDeferred))
+    line.call = call
+    call.start()
+    return AppletRun(clock, line, call, events)
