@@ -2,19 +2,22 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from contextlib import ExitStack
 from pathlib import Path
+from typing import TypeVar
 
 import numpy as np
 import pytest
 
 from tests.interop.peers import report
 from tests.interop.peers import sipp as s
-from tests.interop.peers.captures import Capture, Stream, rtp_packets, streams
+from tests.interop.peers.captures import Capture, Stream, rtp_packets, streams, tshark_streams
 from tests.interop.peers.house import House
 from tests.interop.peers.signals import (
     SILENCE,
     Run,
+    Samples,
     Track,
     correlation,
     delays_s,
@@ -26,9 +29,32 @@ from tests.interop.peers.signals import (
 )
 
 # Seconds of speech have to be said and heard.
-pytestmark = [pytest.mark.peers("sipp", "tcpdump"), pytest.mark.slow]
+pytestmark = [pytest.mark.peers("sipp", "tcpdump", "tshark"), pytest.mark.slow]
 
 SECONDS = 8
+
+
+class InPieces(AssertionError):
+    """All of the echo came, with pauses in it: the bot's sound did not reach until more of it came.
+
+    A bot that sends each chunk back at once has some 20 ms in hand. A machine that lets one of four processes wait for
+    longer than that is not the clean path that is measured here.
+    """
+
+
+T = TypeVar("T")
+
+
+def undisturbed(attempt: Callable[[Path], T], folder: Path) -> T:
+    """Make the calls, again when the machine has disturbed them, at most three times; the report says so."""
+    for number in range(1, 4):
+        (folder / str(number)).mkdir()
+        try:
+            return attempt(folder / str(number))
+        except InPieces as error:
+            last = error
+            report.figure(f"attempt {number} was disturbed: {error}")
+    raise last
 
 
 def call(speech: Path, folder: Path, payload_type: int) -> str:
@@ -60,7 +86,6 @@ def expect_echo(sent: Stream, heard: Stream, payload_type: int, name: str) -> tu
     assert runs, "nothing of what was said came back"
     matched = sum(run.length for run in runs)
     delays_ms = 1000 * np.concatenate([delays_s(said, back, run) for run in runs])
-    shifts = [run.heard - run.sent for run in runs]
     median, p95 = np.percentile(delays_ms, [50, 95])
     report.figure(
         f"echo of {name}: {matched} of {len(said.payload)} samples byte-equal in {len(runs)} piece(s), "
@@ -68,7 +93,8 @@ def expect_echo(sent: Stream, heard: Stream, payload_type: int, name: str) -> tu
     )
     # The last second may still be on its way when the caller hangs up.
     assert runs[-1].sent + runs[-1].length >= len(said.payload) - 8000
-    assert len(runs) == 1, f"the echo came back in pieces: {runs}, shifts {shifts}"
+    if len(runs) != 1:
+        raise InPieces(f"the echo came back in {len(runs)} pieces: {runs}")
     assert runs[0].sent == 0, f"the first {runs[0].sent} samples did not come back unchanged"
     assert median < 600
     return said, back, runs
@@ -77,16 +103,27 @@ def expect_echo(sent: Stream, heard: Stream, payload_type: int, name: str) -> tu
 @pytest.mark.parametrize("payload_type", [0, 8])
 def test_echo_is_byte_equal(house: House, speech: dict[str, Path], tmp_path: Path, payload_type: int) -> None:
     """One call at 8 kHz: each sample of the speech returns as it was sent (mu-law's two zeros apart)."""
-    text = call(speech["congrats"], tmp_path, payload_type)
-    with (
-        Capture(tmp_path, house.server.first_port, house.server.last_port) as capture,
-        s.sipp(tmp_path / "uac", house.server.address, text=text) as run,
-    ):
-        run.finish()
-        found = streams(rtp_packets(capture.datagrams()))
-    sent, heard = both_ways(found, run.media_port)
-    name = {0: "PCMU", 8: "PCMA"}[payload_type]
-    _, back, runs = expect_echo(sent, heard, payload_type, name)
+
+    def attempt(folder: Path) -> tuple[Stream, Track, list[Run]]:
+        text = call(speech["congrats"], folder, payload_type)
+        with (
+            Capture(folder, house.server.first_port, house.server.last_port) as capture,
+            s.sipp(folder / "uac", house.server.address, text=text) as run,
+        ):
+            run.finish()
+            found = streams(rtp_packets(capture.datagrams()))
+        sent, heard = both_ways(found, run.media_port)
+        analysed = tshark_streams(capture.path, house.server.first_port, house.server.last_port)
+        (back_by_tshark,) = (line for line in analysed if line.destination_port == run.media_port)
+        assert (back_by_tshark.packets, back_by_tshark.lost) == (len(heard.packets), 0)
+        name = {0: "PCMU", 8: "PCMA"}[payload_type]
+        report.figure(
+            f"echo of {name} by tshark: 0 lost, at most {back_by_tshark.max_delta_ms:.1f} ms between two packets"
+        )
+        _, back, runs = expect_echo(sent, heard, payload_type, name)
+        return heard, back, runs
+
+    heard, back, runs = undisturbed(attempt, tmp_path)
     before = back.payload[: runs[0].heard]
     assert set(before) <= {SILENCE[payload_type]}, "before the echo there is silence"
     # From the SDP answer on, a packet every 20 ms: no two are further apart than a loaded machine explains.
@@ -98,24 +135,29 @@ def test_echo_is_byte_equal(house: House, speech: dict[str, Path], tmp_path: Pat
 
 def test_two_calls_at_once_hear_themselves_only(house: House, speech: dict[str, Path], tmp_path: Path) -> None:
     """Different speech in two calls: each hears its own back, and nothing of the other's."""
-    with ExitStack() as stack:
-        capture = stack.enter_context(Capture(tmp_path, house.server.first_port, house.server.last_port))
-        runs = {
-            name: stack.enter_context(
-                s.sipp(tmp_path / name, house.server.address, text=call(speech[name], tmp_path, 0))
-            )
-            for name in ("congrats", "instruct")
-        }
-        for run in runs.values():
-            run.finish()
-        found = streams(rtp_packets(capture.datagrams()))
-    pairs = {name: both_ways(found, run.media_port) for name, run in runs.items()}
-    heard = {}
-    for name, (sent, back) in pairs.items():
-        expect_echo(sent, back, 0, f"PCMU ({name}, two calls at once)")
-        heard[name] = linear(track(back.audio(0)).payload, 0)
-    said = {name: linear(track(sent.audio(0)).payload, 0) for name, (sent, _) in pairs.items()}
-    own = min(correlation(heard[name], said[name]) for name in pairs)
+
+    def attempt(folder: Path) -> tuple[dict[str, Samples], dict[str, Samples]]:
+        with ExitStack() as stack:
+            capture = stack.enter_context(Capture(folder, house.server.first_port, house.server.last_port))
+            runs = {
+                name: stack.enter_context(
+                    s.sipp(folder / name, house.server.address, text=call(speech[name], folder, 0))
+                )
+                for name in ("congrats", "instruct")
+            }
+            for run in runs.values():
+                run.finish()
+            found = streams(rtp_packets(capture.datagrams()))
+        pairs = {name: both_ways(found, run.media_port) for name, run in runs.items()}
+        heard: dict[str, Samples] = {}
+        for name, (sent, back) in pairs.items():
+            expect_echo(sent, back, 0, f"PCMU ({name}, two calls at once)")
+            heard[name] = linear(track(back.audio(0)).payload, 0)
+        said = {name: linear(track(sent.audio(0)).payload, 0) for name, (sent, _) in pairs.items()}
+        return heard, said
+
+    heard, said = undisturbed(attempt, tmp_path)
+    own = min(correlation(heard[name], said[name]) for name in heard)
     foreign = max(correlation(heard["congrats"], said["instruct"]), correlation(heard["instruct"], said["congrats"]))
     report.figure(f"two calls at once: correlation with one's own speech {own:.3f}, with the other's {foreign:.3f}")
     assert own > 0.9

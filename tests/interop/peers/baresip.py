@@ -13,7 +13,7 @@ from typing import Any
 
 import pytest
 
-from tests.interop.peers.programs import Program, free_tcp_port, free_udp_block, free_udp_port
+from tests.interop.peers.programs import Program, free_tcp_port, free_udp_block
 
 # net_interface must be the address: the name "lo" is refused, and unset the SDP carries another interface's address.
 _CONFIG = """\
@@ -121,7 +121,8 @@ def baresip(folder: Path, wav: Path, codec: str = "PCMU") -> Iterator[Baresip]:
         for path in (Path("/usr/lib/baresip/modules"), *Path("/usr/lib").glob("*/baresip/modules"))
         if path.exists()
     )
-    sip_port, control_port, first_port = free_udp_port(), free_tcp_port(), free_udp_block(40)
+    # It also binds SIP's TCP port and the next one, for TLS: below the range where the kernel finds ports for others.
+    sip_port, control_port, first_port = free_udp_block(2), free_tcp_port(), free_udp_block(40)
     (folder / "config").write_text(
         _CONFIG.format(
             sip_port=sip_port,

@@ -6,6 +6,7 @@ import re
 import signal
 import socket
 import struct
+import subprocess
 import threading
 import time
 from collections.abc import Iterable, Iterator
@@ -209,6 +210,40 @@ def streams(packets: Iterable[RtpPacket]) -> list[Stream]:
         origin = group[0].sequence
         found.append(Stream(tuple(sorted(group, key=lambda packet: _ahead(origin, packet.sequence, 16)))))
     return found
+
+
+@attrs.frozen
+class SharkStream:
+    """One line of tshark's own analysis of RTP streams."""
+
+    source_port: int
+    destination_port: int
+    packets: int
+    lost: int
+    max_delta_ms: float
+
+
+_SHARK_LINE = re.compile(
+    r"^ *[\d.]+ +[\d.]+ +[\d.]+ +(\d+) +[\d.]+ +(\d+) +0x[0-9A-F]+ +\S.*? +(\d+) +(-?\d+) \([\d.-]+%\)"
+    r" +[\d.]+ +[\d.]+ +([\d.]+) ",
+    re.MULTILINE,
+)
+
+
+def tshark_streams(path: Path, first_port: int, last_port: int) -> list[SharkStream]:
+    """What tshark finds in the capture: a second opinion on losses, by a program that knows none of this code."""
+    ports = f"udp.port=={first_port}-{last_port},rtp"
+    shown = subprocess.run(
+        ["tshark", "-r", path, "-d", ports, "-q", "-z", "rtp,streams"],
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=True,
+    ).stdout
+    return [
+        SharkStream(int(source), int(destination), int(packets), int(lost), float(delta))
+        for source, destination, packets, lost, delta in _SHARK_LINE.findall(shown)
+    ]
 
 
 def write_rtp_pcap(path: Path, payloads: Iterable[bytes], *, payload_type: int, samples: int = 160) -> None:
