@@ -67,7 +67,7 @@ def run(args: argparse.Namespace) -> int:
         else:
             outcome.show(console)
         if args.stay:
-            stay(family, console, demo.sip_port, args.seconds)
+            stay(family, console, outcome.sip_uri, args.seconds)
     return 1 if outcome.problems else 0
 
 
@@ -87,9 +87,9 @@ def watchdog(seconds: int) -> Iterator[None]:
         signal.signal(signal.SIGALRM, before)
 
 
-def stay(family: Children, console: Console, sip_port: int, seconds: float | None) -> None:
+def stay(family: Children, console: Console, sip_uri: str, seconds: float | None) -> None:
     """Go on serving until Ctrl-C, for so many seconds, or until a child ends by itself."""
-    console.print(f"\nThe server goes on: call sip:{USER}@{HOST}:{sip_port} from a softphone here; Ctrl-C ends it.")
+    console.print(f"\nThe server goes on: call {sip_uri} from a softphone here; Ctrl-C ends it.")
     until = time.monotonic() + (seconds if seconds is not None else float("inf"))
     try:
         while (left := until - time.monotonic()) > 0:
@@ -152,6 +152,7 @@ class Outcome:
     :ivar server_counts: the server's rtp_received and rtp_sent; None where its timeline has none.
     :ivar speech, echo: (delay in ms, likeness from 0 to 1) of the speech in the recording's left and right.
     :ivar bot_to_caller_ms: see :func:`bot_to_caller_ms`.
+    :ivar sip_uri: what was called, and can be called for as long as the server is there.
     :ivar problems: why this is not what it should be; none: it is.
     """
 
@@ -163,6 +164,7 @@ class Outcome:
     echo: tuple[float, float]
     bot_to_caller_ms: tuple[float, ...]
     recording: Path
+    sip_uri: str
     problems: tuple[str, ...]
 
     @property
@@ -188,6 +190,7 @@ class Outcome:
             "speech_likeness": round(self.speech[1], 3),
             "echo_likeness": round(self.echo[1], 3),
             "recording": str(self.recording),
+            "sip_uri": self.sip_uri,
             "problems": list(self.problems),
         }
 
@@ -258,6 +261,7 @@ class Demo:
                 echo=(1000 * heard[0] / RATE_HZ, heard[1]),
                 bot_to_caller_ms=bot_to_caller_ms(written, self._heard, phone.line.plan.codec),
                 recording=self.recording,
+                sip_uri=uri,
                 problems=(),
             )
         )

@@ -32,6 +32,7 @@ GOOD = Outcome(
     echo=(164.0, 0.999),
     bot_to_caller_ms=(4.0, 20.0),
     recording=Path("out.wav"),
+    sip_uri="sip:1000@127.0.0.1:5060",
     problems=(),
 )
 

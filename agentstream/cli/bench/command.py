@@ -133,7 +133,7 @@ class Bench:
         self.console.print(f"bursts of {self.probes} more bots for {self.probe_s:g} s")
         self.rest(self.probe_s + 1.0)
         load.say("finish")
-        self.family.expect(load, "saved", _SPARE_S + everything / _CALLS_A_SECOND)
+        latest_ms = self.family.expect(load, "saved", _SPARE_S + everything / _CALLS_A_SECOND)["latest_ms"]
         self.family.pump(0.2)
         sink.say("finish")
         self.family.expect(sink, "saved", _SPARE_S)
@@ -163,6 +163,7 @@ class Bench:
             floor_percent_per_call=floor_percent,
             memory_mb_per_call=(held_bytes - empty_bytes) / self.calls / 1e6,
             tick_p99_ms=tick_p99_ms,
+            load_latest_ms=latest_ms,
             setup_p95_ms=percentile(np.array(setup_ms), 95),
             figures=self.figures((began_ns, ended_ns)),
         )

@@ -90,6 +90,8 @@ class Load:
 
     :ivar speech: mu-law of 20 ms each.
     :ivar random: uniform in [0, 1): jitter, and what RTP wants to be unpredictable.
+    :ivar latest_s: how much later than it should a numbered packet left at worst: what this machine did to the
+        measurement.
     :ivar due: (monotonic seconds, caller's call): when each caller's next packet leaves.
     """
 
@@ -113,6 +115,7 @@ class Load:
     unanswered: int = 0
     live: int = 0
     send_errors: int = 0
+    latest_s: float = 0.0
 
     def place_due(self, now: float) -> None:
         """Send the INVITEs whose time has come."""
@@ -166,6 +169,8 @@ class Load:
         due, speech, random_ = self.due, self.speech, self.random
         while due and due[0][0] <= now:
             caller = self.callers[due[0][1]]
+            if self.is_numbering:
+                self.latest_s = max(self.latest_s, now - due[0][0])
             payload = speech[(caller.offset + caller.slot) % len(speech)]
             header = _HEADER.pack(0x80, 0, caller.number, caller.timestamp, caller.ssrc)
             if self.is_numbering:
@@ -297,7 +302,7 @@ def run(path: str, target_port: int, calls: int) -> None:
             stages.obey(order, now)
         if stages.advance(now):
             load.save(path)
-            tell("saved", send_errors=load.send_errors)
+            tell("saved", send_errors=load.send_errors, latest_ms=1000 * load.latest_s)
             return
 
 
