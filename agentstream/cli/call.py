@@ -11,7 +11,7 @@ import orjson
 from rich.console import Console
 
 from agentstream.cli.phone import CallResult, Errand, Phone, run_phone
-from agentstream.cli.sound import load_sample_speech, load_sound
+from agentstream.cli.sound import expect_writable, load_sample_speech, load_sound
 from agentstream.errors import AgentstreamError
 from agentstream.rtp.events import DIGITS
 
@@ -51,6 +51,8 @@ def run(args: argparse.Namespace) -> int:
         console.print(f"{kind.replace('_', ' '):12} {told}", markup=False)
 
     try:
+        if args.record is not None:
+            expect_writable(args.record)
         audio = load_sample_speech() if args.wav is None else load_sound(args.wav)
         phone = Phone.open(args.uri, Errand(audio, digits, seconds=args.seconds), tell)
     except AgentstreamError as error:

@@ -29,7 +29,7 @@ from agentstream.cli.call import show_result
 from agentstream.cli.children import Child, Children, News, children
 from agentstream.cli.phone import CallResult, Errand, Phone, run_phone
 from agentstream.cli.server import HOST, ServerSettings, free_port, start_server, wait_for_server
-from agentstream.cli.sound import RATE_HZ, find_sound, load_sample_speech
+from agentstream.cli.sound import RATE_HZ, expect_writable, find_sound, load_sample_speech
 from agentstream.errors import AgentstreamError
 from agentstream.rtp.packet import Packet
 
@@ -56,6 +56,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """0 when the call did all that it should; 1, with every reason, when it did not."""
+    expect_writable(args.record)
     console = Console(stderr=args.json, quiet=args.json, highlight=False)
     show = Show(console)
     with tempfile.TemporaryDirectory(prefix="agentstream-demo-") as folder, children(show.news) as family:

@@ -4,6 +4,7 @@ recurs."""
 from __future__ import annotations
 
 import io
+import os
 from importlib import resources
 from pathlib import Path
 
@@ -117,6 +118,16 @@ class Recording:
             soundfile.write(str(path), self.stereo(), RATE_HZ, subtype="PCM_16", format="WAV")
         except (soundfile.LibsndfileError, OSError) as error:
             raise AgentstreamError(f"The recording cannot be written to {path}: choose another file.") from error
+
+
+def expect_writable(path: Path) -> None:
+    """See that a recording can be saved there, before a call is placed for it.
+
+    :raises AgentstreamError: it cannot.
+    """
+    folder = path.absolute().parent
+    if path.is_dir() or not os.access(path if path.exists() else folder, os.W_OK):
+        raise AgentstreamError(f"The recording cannot be written to {path}: choose another file.")
 
 
 def find_sound(sound: Audio, within: Audio) -> tuple[int, float]:

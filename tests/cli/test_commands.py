@@ -37,6 +37,8 @@ def test_wrong_usage_is_2(words: list[str], capsys: pytest.CaptureFixture[str]) 
         (["call", "sip:1000@127.0.0.1", "--wav", "/no/such.wav"], 2, "give the path of a WAV file."),
         (["call", "sip:1000@127.0.0.1", "--dtmf", "12x"], 2, "--dtmf has 'X': use 0123456789*#ABCD."),
         (["call", "sip:1000@127.0.0.1", "--seconds", "-1"], 2, "--seconds -1 is out of range"),
+        (["call", "sip:1000@127.0.0.1", "--record", "/no/such/out.wav"], 2, "choose another file."),
+        (["demo", "--record", "/no/such/out.wav"], 1, "choose another file."),
         (["bench", "--calls", "0"], 1, "--calls 0 is out of range"),
         (["bench", "--seconds", "0"], 1, "--seconds 0 is out of range"),
         (["bench", "--cadence", "30"], 1, "give a multiple of 20 from 20 to 200."),
