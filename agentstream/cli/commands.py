@@ -20,6 +20,7 @@ COMMANDS = {
     "call": ("agentstream.cli.call", "a test phone: play a WAV, record what is heard, send DTMF, print statistics"),
     "check": ("agentstream.cli.check", "find every mistake in a config, its flows and its drop-in applets"),
     "bench": ("agentstream.cli.bench.command", "measure how many calls this machine holds"),
+    "applet": ("agentstream.cli.applet", "write an applet of your own with its test, or list the applets there are"),
     "bot": ("agentstream.cli.bot", "a sample bot as a program of its own"),
 }
 """Command -> (module, one line of help)."""
