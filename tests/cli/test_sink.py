@@ -135,13 +135,14 @@ def test_what_a_process_has_spent_and_holds() -> None:
 
     assert machine.cpu_s(os.getpid()) > 0.01
     assert machine.memory_bytes(os.getpid()) > 10_000_000
+    assert machine.others_s() > 0
     assert "Python 3" in machine.machine_name()
 
 
 def test_what_was_not_measured_is_null_and_a_loss_is_not_clean() -> None:
     none = np.empty(0)
     figures = Figures(100, 1, 0, 0, 0, none, none, none, none)
-    run = Run("m", "p", 1, 1, 5.0, 100, 0.1, 0.01, 0.2, float("nan"), 3.0, 4.0, figures)
+    run = Run("m", "p", 1, 1, 5.0, 100, 0.1, 0.01, 0.2, float("nan"), 2.0, 3.0, 4.0, figures)
     said = run.as_json()
     assert said["tick_p99_ms"] is None and said["bot_to_rtp_p95_ms"] is None
     assert said["frames_lost"] == 1 and not run.is_clean

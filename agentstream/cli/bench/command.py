@@ -123,8 +123,10 @@ class Bench:
         self.console.print(f"measuring for {self.seconds:g} s")
         began_ns = self.family.expect(load, "numbering", _SPARE_S)["at_ns"]
         cpu_before, at_before = machine.cpu_s(server.pid), time.monotonic()
+        others_before = machine.others_s()
         ended_ns = self.family.expect(load, "numbered", self.seconds + _SPARE_S)["at_ns"]
         cpu_after, at_after = machine.cpu_s(server.pid), time.monotonic()
+        others_percent = 100 * max(0.0, machine.others_s() - others_before) / (at_after - at_before)
         held_bytes = machine.memory_bytes(server.pid)
         self.family.expect(load, "settled", _SPARE_S)
 
@@ -163,6 +165,7 @@ class Bench:
             floor_percent_per_call=floor_percent,
             memory_mb_per_call=(held_bytes - empty_bytes) / self.calls / 1e6,
             tick_p99_ms=tick_p99_ms,
+            others_percent=others_percent,
             load_latest_ms=latest_ms,
             setup_p95_ms=percentile(np.array(setup_ms), 95),
             figures=self.figures((began_ns, ended_ns)),

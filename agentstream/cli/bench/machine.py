@@ -70,6 +70,14 @@ def cpu_s(pid: int) -> float:
     return ticks / os.sysconf("SC_CLK_TCK")
 
 
+def others_s() -> float:
+    """Seconds of all cores' time spent by what does not descend from this process, since the system began."""
+    # proc(5), /proc/stat: user nice system idle iowait irq softirq steal, in clock ticks of all cores
+    user, nice, system, _, _, irq, softirq, steal = map(int, (_PROC / "stat").read_text().split()[1:9])
+    spent = (user + nice + system + irq + softirq + steal) / os.sysconf("SC_CLK_TCK")
+    return spent - cpu_s(os.getpid())
+
+
 def memory_bytes(pid: int) -> int:
     """Resident memory of a process and its children."""
     pages = 0

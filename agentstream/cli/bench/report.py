@@ -21,6 +21,8 @@ class Run:
     :ivar cpu_percent_per_call: of one core, user and system, of the server and its children, in the steady time.
     :ivar floor_percent_per_call: what the socket calls alone cost (agentstream.cli.bench.floor).
     :ivar tick_p99_ms: the server's own figure; nan where it gave none.
+    :ivar others_percent: of one core, in the steady time, what everything else on this machine took: a run beside much
+        of it says little.
     :ivar load_latest_ms: by how much a caller's packet left too late at worst, because the load's core was taken:
         beyond the playout delay, what was lost is the machine's fault and not the server's.
     :ivar setup_p95_ms: from INVITE to 200 in the load's clock.
@@ -36,6 +38,7 @@ class Run:
     floor_percent_per_call: float
     memory_mb_per_call: float
     tick_p99_ms: float
+    others_percent: float
     load_latest_ms: float
     setup_p95_ms: float
     figures: Figures
@@ -63,6 +66,7 @@ class Run:
             "egress_p99_ms": _rounded(percentile(figures.egress_ms, 99), 3),
             "tick_p99_ms": _rounded(self.tick_p99_ms, 3),
             "setup_p95_ms": _rounded(self.setup_p95_ms, 2),
+            "others_percent": _rounded(self.others_percent, 1),
             "load_latest_ms": _rounded(self.load_latest_ms, 2),
             "memory_mb_per_call": _rounded(self.memory_mb_per_call, 4),
         }
@@ -98,6 +102,7 @@ class Run:
             ("caller to bot to caller, p95", _text(percentile(figures.round_trip_ms, 95), 1), "ms"),
             ("packets off their 20 ms grid, p99", _text(percentile(figures.egress_ms, 99), 2), "ms"),
             ("tick, p99", _text(self.tick_p99_ms, 2), "ms"),
+            ("taken by what is no part of this", _text(self.others_percent, 1), "% of a core"),
             ("a caller's packet late by, at worst", _text(self.load_latest_ms, 1), "ms (this machine's doing)"),
             ("INVITE to 200, p95", _text(self.setup_p95_ms, 1), "ms"),
         ):
