@@ -106,6 +106,7 @@ class Phone:
     :ivar requests: every request of the server's, in order of arrival.
     :ivar arrivals: every RTP packet.
     :ivar answer: the server's latest description; None before there is one.
+    :ivar acknowledges: False: no 200 is ever acknowledged.
     :ivar skews_ppm: how much faster its clock runs than it should, in millionths, for each packet in turn; beyond the
         end the last.
     """
@@ -124,6 +125,7 @@ class Phone:
         self._reactor = reactor
         self._network: Network = reactor.network
         self._target = target
+        self.acknowledges = True
         self.codecs = tuple(codecs)
         self.ptime_ms = ptime_ms
         self.phase_s = phase_s
@@ -244,7 +246,8 @@ class Phone:
         elif response.status >= 200:
             if response.body:
                 self.answer = Description.read(response.body)
-            self.send(self.sip.ack(b"" if self._is_offer_ours else self.description()))
+            if self.acknowledges:
+                self.send(self.sip.ack(b"" if self._is_offer_ours else self.description()))
 
     def _asked(self, data: bytes, request: Received) -> None:
         self.requests.append(request)

@@ -36,6 +36,9 @@ from agentstream.testing.tcp import Connector, TcpListener, TcpNet, tcp_address
 
 LOOPBACK = "127.0.0.1"
 LONGEST_DATAGRAM = 65507
+HAIR_S = 1e-9
+"""As with a real reactor, no call comes early, not even by a rounding error: a LoopingCall would then skip a turn."""
+
 MOST_TURNS = 100_000
 """Calls in one step of time; more of them are a loop that does not end."""
 
@@ -162,9 +165,9 @@ class MemoryReactor(Clock):
     # Time
 
     def run_until(self, when: float) -> None:
-        """Let time pass from event to event, so that each sees the time for which it was due."""
+        """Let time pass from event to event, so that each sees the time for which it was due, a hair late."""
         while (due := self._next_due()) is not None and due < when:
-            self.advance(max(0.0, due - self.seconds()))
+            self.advance(max(0.0, min(due + HAIR_S, when) - self.seconds()))
         self.advance(max(0.0, when - self.seconds()))
 
     def advance(self, amount: float) -> None:
