@@ -27,7 +27,7 @@ def require(*needed: Path, root: bool = False) -> None:
     """
     missing = [str(path) for path in needed if not path.exists()]
     if root and os.geteuid() != 0:
-        missing.append("the rights of root, to capture packets")
+        missing.append("the rights of root, to capture or forge packets")
     if not missing:
         return
     sentence = f"Missing here: {', '.join(missing)}."

@@ -12,7 +12,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from tests.interop.peers import report
-from tests.interop.peers.programs import Program, free_udp_block, free_udp_port
+from tests.interop.peers.programs import Program, free_udp_block, free_udp_port, require
 
 TARGET = "sip:[service]@[remote_ip]:[remote_port]"
 
@@ -160,6 +160,8 @@ def sipp(
 
     :param rate: calls a second.
     """
+    if builtin or "play_pcap_audio" in text:
+        require(root=True)
     folder.mkdir(parents=True, exist_ok=True)
     if builtin:
         which = ["-sn", builtin]
