@@ -6,6 +6,7 @@ numpy array of int16 samples, mono, at ``ICall.rate_hz`` samples a second.
 
 from __future__ import annotations
 
+import datetime
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -38,11 +39,20 @@ class Outcome:
 class StreamSpec:
     """What a step asks for when it opens a stream to a bot.
 
-    :ivar url: ``ws://`` or ``wss://``, with userinfo for Basic auth and a query that becomes custom parameters.
-    :ivar two_way: the bot may speak (voicebot); False only listens (stream).
+    :ivar url: ``ws://`` or ``wss://``, with userinfo for Basic auth and a query that becomes custom parameters; or
+        ``http://`` or ``https://``: a server that answers a GET with ``{"url": "wss://..."}``.
+    :ivar two_way: the bot may speak (voicebot); False only listens (stream), and lives on when its step is over.
     :ivar chunk_ms: milliseconds of audio in one ``media`` message, 20 to 200.
     :ivar play_out: after a clean close by the bot, what it has queued is still played.
-    :ivar ca_file: certificates to trust for ``wss`` instead of the system's; None trusts the system's.
+    :ivar ca_file: certificates to trust for ``wss`` and ``https`` instead of the system's; None trusts the system's.
+    :ivar max_s: seconds after which the stream is stopped.
+    :ivar track: what a stream that only listens hears: ``inbound`` (the caller), ``outbound`` (what the caller is sent)
+        or ``both``, each in messages of its own. A bot that may speak hears the caller.
+    :ivar name: what ``ICall.stop_streams`` knows a stream that only listens by.
+    :ivar counters: ``string`` or ``number``: how sequence_number and chunk are written.
+    :ivar keys: ``snake``, or ``both`` for camelCase names beside the snake_case ones.
+    :ivar encoding: what ``media_format.encoding`` says.
+    :ivar bit_rate: what ``media_format.bit_rate`` says.
     """
 
     url: str
@@ -50,6 +60,13 @@ class StreamSpec:
     chunk_ms: int = 100
     play_out: bool = True
     ca_file: Path | None = None
+    max_s: int = 3600
+    track: str = "inbound"
+    name: str = ""
+    counters: str = "string"
+    keys: str = "snake"
+    encoding: str = "base64"
+    bit_rate: str = "128kbps"
 
 
 @attrs.frozen
@@ -91,6 +108,9 @@ class ICall(Interface):
     callee: str = Attribute("Who is called: the user part of the Request-URI.")
     rate_hz: int = Attribute("Samples a second of everything that is heard and played.")
     variables: dict[str, str] = Attribute("Free for applets; lives as long as the call.")
+    created_at: datetime.datetime = Attribute("When the call came in, in UTC.")
+    ended_by: str = Attribute("Who ended the call: user or server; empty while it is up.")
+    sip_headers: tuple[tuple[str, str], ...] = Attribute("(name, value) of the INVITE's X- headers, as received.")
 
     def answer() -> Deferred[None]:
         """Answer the call (200) unless it is answered already; fires when audio may flow."""
@@ -113,7 +133,14 @@ class ICall(Interface):
         """Call ``fn(digit, duration_ms)`` for each DTMF digit; returns a function that ends it."""
 
     def open_stream(spec: StreamSpec) -> Deferred[IStream]:
-        """Connect a bot. Errbacks with :class:`agentstream.errors.StreamFailed`; cancelling it gives up."""
+        """Connect a bot. Errbacks with :class:`agentstream.errors.StreamFailed`; cancelling it gives up.
+
+        A stream that speaks is over when its step is. One that only listens goes on until ``stop_streams`` or the end
+        of the call, and so does its connecting; what becomes of it is then in the timeline.
+        """
+
+    def stop_streams(name: str = "") -> int:
+        """Stop the streams of this call that only listen: those of one name, or all; returns how many."""
 
     def hang_up(reason: str) -> None:
         """End the call now; the reason goes to the timeline."""

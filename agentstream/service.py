@@ -126,7 +126,7 @@ class NodeService(Service):
             loaded,
             self.edge,
             self.plane,
-            StreamOpener(reactor, config.account.sid, self._new_sid),
+            StreamOpener(reactor, lambda: self._loaded.config, self._new_sid),
             prompts,
             self._new_sid,
             _bits,

@@ -2,30 +2,22 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
 import attrs
 from twisted.internet.defer import CancelledError, Deferred
 from twisted.plugin import IPlugin
 from twisted.python.failure import Failure
 from zope.interface import implementer
 
-from agentstream.interfaces import ICall, IRun, IStream, IVoicebotApplet, Outcome, StreamSpec
+from agentstream.interfaces import ICall, IRun, IStream, IVoicebotApplet, Outcome
+from applets._bot import URL, BotOptions
 
-CHUNK = {"doc": "Sound of the caller in one message.", "unit": "ms", "range": (20, 200), "multiple": 20}
 
-
-@attrs.frozen
-class Options:
+@attrs.frozen(kw_only=True)
+class Options(BotOptions):
     """What a step may set."""
 
-    url: str = attrs.field(metadata={"doc": "The bot; the query becomes custom parameters.", "url": ("ws", "wss")})
-    chunk_ms: int = attrs.field(default=100, metadata={**CHUNK, "setting": "stream.chunk_ms"})
+    url: str = attrs.field(metadata=URL)
     play_out: bool = attrs.field(default=True, metadata={"doc": "What the bot queued before closing is still played."})
-    ca_file: Path | None = attrs.field(
-        default=None,
-        metadata={"doc": "Certificates (PEM) to trust.", "file": "certificates", "setting": "stream.ca_file"},
-    )
 
 
 @implementer(IRun)
@@ -40,8 +32,7 @@ class Run:
 
     def start(self) -> Deferred[str]:
         """Connect, then wait until either side ends it."""
-        options = self.options
-        spec = StreamSpec(options.url, chunk_ms=options.chunk_ms, play_out=options.play_out, ca_file=options.ca_file)
+        spec = self.options.spec(self.options.url, play_out=self.options.play_out)
         self._talk = self.call.open_stream(spec).addCallbacks(self._opened, self._not_opened)
         return self._talk
 

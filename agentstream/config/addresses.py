@@ -1,4 +1,4 @@
-"""Small languages inside strings: port ranges, listeners, networks. Pure: text in, value or ValueError out.
+"""Small languages inside strings: port ranges, listeners, networks, codes. Pure: text in, value or ValueError out.
 
 The message of every ValueError says what was expected, so that it can stand behind "found ..., expected".
 """
@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import ipaddress
 import re
+import zoneinfo
 
 import attrs
 
@@ -123,3 +124,17 @@ def expect_name(text: str) -> str:
     if text and text == text.strip() and text.isprintable() and len(text) <= 64:
         return ""
     return "a name of 1 to 64 printable characters"
+
+
+def expect_time_zone(text: str) -> str:
+    """The ``check`` of a name in the IANA time zone database."""
+    try:
+        zoneinfo.ZoneInfo(text)
+    except (zoneinfo.ZoneInfoNotFoundError, ValueError, OSError):
+        return 'the name of a time zone such as "Asia/Kolkata"'
+    return ""
+
+
+def expect_country_code(text: str) -> str:
+    """The ``check`` of a country calling code (ITU-T E.164)."""
+    return "" if re.fullmatch(r"|[1-9][0-9]{0,2}", text) else 'a country calling code such as "91", without a plus'

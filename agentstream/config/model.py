@@ -19,10 +19,15 @@ from agentstream.config.addresses import (
     PortRange,
     expect_address,
     expect_address_or_empty,
+    expect_country_code,
     expect_listener,
     expect_name,
+    expect_time_zone,
 )
 from agentstream.config.metadata import setting
+
+STYLES = ("auto", "as_received", "e164", "national")
+"""How numbers can be written; see :class:`agentstream.wire.numbering.Numbering`."""
 
 LOOPBACK = (ipaddress.ip_network("127.0.0.0/8"), ipaddress.ip_network("::1/128"))
 
@@ -53,6 +58,31 @@ class Account:
         default="agentstream",
         doc="`account_sid` in what bots receive.",
         check=expect_name,
+    )
+    time_zone: str = setting(
+        default="Asia/Kolkata",
+        doc="The time zone of local times in what other systems are told, by its name in the IANA database.",
+        example='"Europe/Berlin"',
+        check=expect_time_zone,
+    )
+    numbering: str = setting(
+        default="auto",
+        doc="How bots are told numbers: as the phone or carrier wrote them (`as_received`), as `+919876543210`"
+        " (`e164`), or as `09876543210` with numbers of other countries in E.164 (`national`). `auto` is `as_received`"
+        " without a `country_code`, `national` for India (91) and `e164` for any other country.",
+        choices=STYLES,
+    )
+    country_code: str = setting(
+        default="",
+        doc="The country calling code of numbers without one, in digits.",
+        example='"91"',
+        check=expect_country_code,
+    )
+    number_length: int = setting(
+        default=10,
+        doc="Digits of a number inside the country; only such a number gets the `country_code` when neither `+` nor `0`"
+        " stands before it.",
+        range=(4, 14),
     )
 
 
@@ -142,6 +172,40 @@ class Stream:
         doc="Certificates (PEM) to trust for `wss` bots instead of the system's, unless a step says otherwise.",
         example='"ca.pem"',
         file="certificates",
+    )
+    max_s: int = setting(
+        default=3600,
+        doc="After this time a stream is stopped and its step ends as usual, unless a step says otherwise.",
+        unit="s",
+        range=(1, 86400),
+    )
+    allow_private: bool = setting(
+        default=False,
+        doc="Whether a bot's URL, or a redirect, that comes from an HTTP answer may lead to loopback, link-local,"
+        " private and other addresses that are not public. URLs in flow files may always.",
+    )
+    counters: str = setting(
+        default="string",
+        doc="How `sequence_number` and `chunk` are written, unless a step says otherwise.",
+        choices=("string", "number"),
+    )
+    keys: str = setting(
+        default="snake",
+        doc="How keys are written, unless a step says otherwise: `both` adds the camelCase name beside each snake_case"
+        " name. Some bots then take the stream for another provider's.",
+        choices=("snake", "both"),
+    )
+    encoding: str = setting(
+        default="base64",
+        doc="What `media_format.encoding` says, unless a step says otherwise. The sound is 16-bit PCM in any case.",
+        example='"audio/x-raw"',
+        check=expect_name,
+    )
+    bit_rate: str = setting(
+        default="128kbps",
+        doc="What `media_format.bit_rate` says, unless a step says otherwise.",
+        example='"16"',
+        check=expect_name,
     )
 
 

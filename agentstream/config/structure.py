@@ -401,3 +401,7 @@ def _cross_check(document: Mapping[str, Any], config: Config, broken: frozenset[
             "is empty while the first listener is on every address; expected the IP address that phones can reach"
         )
         yield Problem(file, "sip.advertise", sentence)
+    account = config.account
+    if "account" not in broken and account.numbering in ("e164", "national") and not account.country_code:
+        sentence = f'is empty while numbering is "{account.numbering}"; expected the code of the numbers without one'
+        yield Problem(file, "account.country_code", sentence)

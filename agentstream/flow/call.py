@@ -6,6 +6,7 @@ stop is left behind, and a flow that runs in circles is cut off. Nothing here kn
 
 from __future__ import annotations
 
+import datetime
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, TypeVar
@@ -18,12 +19,19 @@ from zope.interface import implementer
 
 from agentstream.flow.definition import Flow, Step
 from agentstream.flow.ileg import ILeg
+from agentstream.flow.listeners import Listeners
 from agentstream.flow.playlist import Playlist
 from agentstream.flow.prompts import Prompts
 from agentstream.flow.timeline import Timeline
 from agentstream.interfaces import Audio, ICall, IRun, IStream, StreamSpec
 
 T = TypeVar("T")
+
+
+def utc_now() -> datetime.datetime:
+    """The wall clock, in UTC."""
+    return datetime.datetime.now(datetime.UTC)
+
 
 MAXIMUM_STEPS = 1000
 """Steps of one call; a flow that goes through more has no way out of a circle."""
@@ -69,6 +77,21 @@ class StepCall:
         return self.call.leg.rate_hz
 
     @property
+    def created_at(self) -> datetime.datetime:
+        """When the call came in."""
+        return self.call.created_at
+
+    @property
+    def sip_headers(self) -> tuple[tuple[str, str], ...]:
+        """The X- headers of the INVITE."""
+        return self.call.sip_headers
+
+    @property
+    def ended_by(self) -> str:
+        """Who ended the call."""
+        return self.call.ended_by
+
+    @property
     def variables(self) -> dict[str, str]:
         """Shared by the steps of the call."""
         return self.call.variables
@@ -98,13 +121,21 @@ class StepCall:
         if self.is_over:
             return Deferred()
 
+        opening = self.call.leg.open_stream(spec, self)
+        if not spec.two_way:
+            return self._while_here(self.call.listeners.add(spec.name, opening), set())
+
         def opened(stream: IStream) -> IStream:
             if self.is_over:
                 stream.stop("stopped")
-            (self._streams if spec.two_way else self.call.streams).append(stream)
+            self._streams.append(stream)
             return stream
 
-        return self._while_here(self.call.leg.open_stream(spec, self).addCallback(opened), self._connecting)
+        return self._while_here(opening.addCallback(opened), self._connecting)
+
+    def stop_streams(self, name: str = "") -> int:
+        """Stop those that only listen."""
+        return 0 if self.is_over else self.call.listeners.stop(name, "stopped")
 
     def hang_up(self, reason: str) -> None:
         """End the call."""
@@ -156,7 +187,7 @@ class StepCall:
         for work in [*self._connecting, *(self._playing if is_silent else ())]:
             work.cancel()
         for stream in self._streams:
-            stream.stop("callended" if self.call.is_leg_over else "stopped")
+            stream.stop(self.call.stop_reason)
 
 
 @attrs.define(eq=False)
@@ -164,7 +195,9 @@ class Call:
     """One call on one leg.
 
     :ivar on_end: called once, when both the leg and the flow are over.
-    :ivar streams: the open streams that only listen; they live as long as the call.
+    :ivar created_at: when it came in, in UTC.
+    :ivar sip_headers: (name, value) of the INVITE's X- headers.
+    :ivar listeners: the streams that only listen; they live as long as the leg.
     """
 
     sid: str
@@ -176,7 +209,9 @@ class Call:
     prompts: Prompts
     on_end: Callable[[Call], None] = attrs.field(default=lambda call: None)
     variables: dict[str, str] = attrs.field(factory=dict)
-    streams: list[IStream] = attrs.field(factory=list)
+    created_at: datetime.datetime = attrs.field(factory=utc_now)
+    sip_headers: tuple[tuple[str, str], ...] = ()
+    listeners: Listeners = attrs.field(factory=Listeners)
     playlist: Playlist = attrs.field(init=False)
     step: StepCall | None = attrs.field(default=None, init=False)
     _step_count: int = attrs.field(default=0, init=False)
@@ -214,6 +249,16 @@ class Call:
     def is_leg_over(self) -> bool:
         """The caller is gone."""
         return self._leg_end is not None
+
+    @property
+    def stop_reason(self) -> str:
+        """What runs and streams that end now are told."""
+        return "callended" if self.is_leg_over else "stopped"
+
+    @property
+    def ended_by(self) -> str:
+        """Who ended the leg: ``user`` or ``server``; "" while it is up."""
+        return "" if self._leg_end is None else self._leg_end[0]
 
     def event(self, kind: str, **fields: Any) -> None:
         """Add to the timeline."""
@@ -260,6 +305,7 @@ class Call:
             while True:
                 if self._leg_end is not None and not self._is_leg_end_seen:
                     self._is_leg_end_seen = True
+                    self.listeners.stop("", self.stop_reason)
                     self._stop_step()
                 elif self._coming:
                     self._begin(self._coming.pop(0))
@@ -353,7 +399,7 @@ class Call:
             self._move(at.step)
             return
         at.is_stopping = True
-        self._stop_run(at, "callended")
+        self._stop_run(at, self.stop_reason)
         self._ended(at.step.ordinary, at)
 
     def _stop_run(self, at: StepCall, reason: str) -> None:
@@ -370,9 +416,6 @@ class Call:
 
     def _end(self, by: str, reason: str) -> None:
         self._is_over = True
-        streams, self.streams = self.streams, []
-        for stream in streams:
-            stream.stop("callended")
         self.event("call_ended", by=by, reason=reason)
         try:
             self.on_end(self)

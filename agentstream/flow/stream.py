@@ -6,25 +6,37 @@ says goes straight into the leg's playback queue.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import datetime
+import zoneinfo
+from collections.abc import Callable, Iterable
+from functools import partial
 from typing import Any
 
 import attrs
-from twisted.internet.defer import Deferred, fail, succeed
+from twisted.internet.defer import CancelledError, Deferred, succeed
+from twisted.internet.interfaces import IDelayedCall
 from zope.interface import implementer
 
-from agentstream.errors import StreamFailed
+from agentstream.config.model import Account, Config
+from agentstream.flow.call import utc_now
+from agentstream.flow.dynamic_url import ask_for_url, call_query
 from agentstream.interfaces import ICall, IStream, StreamEnd, StreamSpec
 from agentstream.media.plane import MediaLeg
-from agentstream.wire.exotel import ExotelSession
+from agentstream.wire.exotel import ExotelSession, Spelling
 from agentstream.wire.messages import StreamStart
+from agentstream.wire.numbering import Numbering
 from agentstream.wire.parameters import read_query
-from agentstream.ws.connect import connect_stream
+from agentstream.ws.connect import EndpointFactory, connect_stream, public_endpoint, tcp_endpoint
 from agentstream.ws.connection import IStreamPeer, StreamConnection
-from agentstream.ws.url import split_url
+from agentstream.ws.url import StreamUrl, is_http_url, split_http_url, split_url
 
 PLAYED_OUT_CODES = frozenset({1000, 1001, 1005})
 """Close codes behind which the bot's queued audio is still played: normal, going away, and a close without a code."""
+
+WITHHELD_HEADERS = ("x-exotel-", "x-veeno-")
+"""Beginnings of the names of SIP headers that are between carriers and no business of a bot."""
+
+BOTH = ("inbound", "outbound")
 
 
 @implementer(IStream, IStreamPeer)
@@ -34,11 +46,15 @@ class Stream:
     :ivar sid: 32 lower-case characters.
     """
 
-    def __init__(self, media: MediaLeg, spec: StreamSpec, rate_hz: int, sid: str, call: ICall) -> None:
+    def __init__(self, reactor: Any, media: MediaLeg, spec: StreamSpec, rate_hz: int, sid: str, call: ICall) -> None:
         self.sid = sid
+        self._reactor = reactor
         self._media = media
         self._rate_hz = rate_hz
-        self._voice = media.voice(rate_hz)
+        # Who only listens has no voice, and must not take another bot's away.
+        self._voice = media.voice(rate_hz) if spec.two_way else None
+        self._limit: IDelayedCall | None = None
+        self._stopping: StreamEnd | None = None
         self._spec = spec
         self._call = call
         self._connection: StreamConnection | None = None
@@ -52,22 +68,35 @@ class Stream:
         self._connection = connection
         if self._end is not None:
             return  # it came and went before anybody could listen
-        if self._spec.two_way:
+        self._limit = self._reactor.callLater(self._spec.max_s, self._too_long)
+        if self._voice is not None:
             self._stop_listening.append(digits(connection.send_digit))
-            playback = self._voice
-            playback.on_full, playback.on_room = connection.pause_reading, connection.resume_reading
-        self._stop_listening.append(self._media.hear(self._spec.chunk_ms, connection.send_media, self._rate_hz))
+            self._voice.on_full, self._voice.on_room = connection.pause_reading, connection.resume_reading
+            self._hear("inbound", connection.send_media)
+        elif self._spec.track == "both":
+            for track in BOTH:
+                self._hear(track, partial(connection.send_media, track=track))
+        else:
+            self._hear(self._spec.track, connection.send_media)
+
+    def _hear(self, track: str, fn: Callable[[Any, int], None]) -> None:
+        self._stop_listening.append(self._media.hear(self._spec.chunk_ms, fn, self._rate_hz, track))
+
+    def _too_long(self) -> None:
+        self._limit = None
+        self._call.event("stream_limit_reached", stream_sid=self.sid, max_s=self._spec.max_s)
+        self.stop("stopped")
 
     # What the bot says (IStreamPeer)
 
     def media_received(self, pcm: bytes) -> None:
         """Queue what the bot says."""
-        if self._end is None:
+        if self._end is None and self._voice is not None:
             self._voice.write(pcm)
 
     def mark_received(self, name: str) -> None:
         """Echo this mark when everything before it has been played or dropped."""
-        if self._end is None:
+        if self._end is None and self._voice is not None:
             self._voice.mark(lambda is_played: self._echo(name))
 
     def _echo(self, name: str) -> None:
@@ -76,7 +105,7 @@ class Stream:
 
     def clear_received(self) -> None:
         """The bot takes back what has not been played."""
-        if self._end is None:
+        if self._end is None and self._voice is not None:
             dropped = self._voice.clear()
             self._call.event("playback_cleared", dropped_ms=dropped * 1000 // self._rate_hz)
 
@@ -84,6 +113,7 @@ class Stream:
         """The connection is over, by whatever side."""
         if self._end is not None:
             return
+        end = self._stopping or end
         self._end = end
         self._listen_no_more()
         counters = {} if self._connection is None else attrs.asdict(self._connection.counters)
@@ -96,12 +126,10 @@ class Stream:
             reason=end.reason,
             **counters,
         )
-        playback = self._voice
-        if self._spec.two_way and end.clean and self._spec.play_out and end.code in PLAYED_OUT_CODES:
-            playback.mark(lambda is_played: self._finish())
+        if self._voice is not None and end.clean and self._spec.play_out and end.code in PLAYED_OUT_CODES:
+            self._voice.mark(lambda is_played: self._finish())
         else:
-            if self._spec.two_way:
-                playback.clear()
+            self._fall_silent()
             self._finish()
 
     # What the applet asks (IStream)
@@ -117,20 +145,29 @@ class Stream:
     def stop(self, reason: str) -> None:
         """Send ``stop`` and close; what is queued is dropped."""
         if self._end is None:
-            by = "user" if reason == "callended" else "NA"
+            # A call that the server ends is over, too, and yet it was not the caller who hung up.
+            by = "user" if reason == "callended" and self._call.ended_by != "server" else "NA"
+            self._stopping = StreamEnd(True, by, 1000, f"the server stopped the stream: {reason}")
             if self._connection is not None:
                 self._connection.stop(reason)
-            self.stream_closed(StreamEnd(True, by, 1000, f"the server stopped the stream: {reason}"))
+            self.stream_closed(self._stopping)
         if not self._is_over:
-            self._voice.clear()
+            self._fall_silent()
             self._finish()
 
+    def _fall_silent(self) -> None:
+        if self._voice is not None:
+            self._voice.clear()
+
     def _listen_no_more(self) -> None:
+        if self._limit is not None:
+            self._limit.cancel()
+            self._limit = None
         for stop in self._stop_listening:
             stop()
         self._stop_listening.clear()
-        playback = self._voice
-        playback.on_full = playback.on_room = _nothing
+        if self._voice is not None:
+            self._voice.on_full = self._voice.on_room = _nothing
 
     def _finish(self) -> None:
         if self._is_over or self._end is None:
@@ -145,56 +182,111 @@ def _nothing() -> None:
     pass
 
 
+Digits = Callable[[Callable[[str, int], None]], Any]
+"""``digits(fn)`` has ``fn(digit, duration_ms)`` called for each digit, until what it returns is called."""
+
+
 @attrs.frozen
 class StreamOpener:
     """Opens the streams of one node.
 
-    :ivar account_sid: the account's name, as bots are told.
+    :ivar config: gives the settings as they are now.
     :ivar new_sid: makes an id.
+    :ivar wall_clock: the time of day, in UTC.
+    :ivar trusted_endpoint: the way to hosts that the operator named.
+    :ivar public_endpoint: the way to hosts that an HTTP answer named.
     """
 
     reactor: Any
-    account_sid: str
+    config: Callable[[], Config]
     new_sid: Callable[[], str]
+    wall_clock: Callable[[], datetime.datetime] = utc_now
+    trusted_endpoint: EndpointFactory = tcp_endpoint
+    public_endpoint: EndpointFactory = public_endpoint
 
-    def open(
-        self,
-        media: MediaLeg,
-        spec: StreamSpec,
-        call: ICall,
-        digits: Callable[[Callable[[str, int], None]], Any],
-    ) -> Deferred[IStream]:
+    def open(self, media: MediaLeg, spec: StreamSpec, call: ICall, digits: Digits) -> Deferred[IStream]:
         """Connect a bot to a leg. Errbacks with StreamFailed; cancelling gives up."""
-        try:
-            url = split_url(spec.url)
-        except StreamFailed as error:
-            call.event("stream_failed", reason=error.reason)
-            return fail(error)
-        parameters = read_query(url.query)
-        stream = Stream(media, spec, parameters.sample_rate, self.new_sid(), call)
-        call.event("stream_connecting", stream_sid=stream.sid, url=url.public)
-        if parameters.left_out:
-            call.event("custom_parameters_left_out", stream_sid=stream.sid, names=list(parameters.left_out))
-        start = StreamStart(
-            stream_sid=stream.sid,
-            call_sid=call.sid,
-            account_sid=self.account_sid,
-            caller=call.caller,
-            callee=call.callee,
-            sample_rate=parameters.sample_rate,
-            custom_parameters=parameters.custom_parameters,
-        )
-        dialect = ExotelSession(start, spec.two_way)
-
-        def connected(connection: StreamConnection) -> IStream:
-            call.event("stream_started", stream_sid=stream.sid, chunk_ms=spec.chunk_ms, rate_hz=start.sample_rate)
-            stream.connected(connection, digits)
-            return stream
+        sid = self.new_sid()
 
         def failed(failure: Any) -> Any:
-            call.event("stream_failed", stream_sid=stream.sid, reason=failure.getErrorMessage())
+            if not failure.check(CancelledError):
+                call.event("stream_failed", stream_sid=sid, reason=failure.getErrorMessage())
             return failure
 
-        return connect_stream(self.reactor, url, dialect, stream, ca_file=spec.ca_file).addCallbacks(
-            connected, failed
+        return Deferred.fromCoroutine(self._open(sid, media, spec, call, digits)).addErrback(failed)
+
+    async def _open(self, sid: str, media: MediaLeg, spec: StreamSpec, call: ICall, digits: Digits) -> IStream:
+        config = self.config()
+        endpoint = self.trusted_endpoint
+        if is_http_url(spec.url):
+            url = await self._ask(sid, spec, call, config)
+            if not config.stream.allow_private:
+                endpoint = self.public_endpoint
+        else:
+            url = split_url(spec.url)
+        parameters = read_query(url.query)
+        rate_hz = parameters.sample_rate
+        stream = Stream(self.reactor, media, spec, rate_hz, sid, call)
+        call.event("stream_connecting", stream_sid=sid, url=url.public)
+        if parameters.left_out:
+            call.event("custom_parameters_left_out", stream_sid=sid, names=list(parameters.left_out))
+        numbering = _numbering(config.account)
+        start = StreamStart(
+            stream_sid=sid,
+            call_sid=call.sid,
+            account_sid=config.account.sid,
+            caller=numbering.write(call.caller),
+            callee=numbering.write(call.callee),
+            sample_rate=rate_hz,
+            custom_parameters=with_headers(parameters.custom_parameters, call.sip_headers),
         )
+        spelling = Spelling(spec.counters, spec.keys, spec.encoding, spec.bit_rate)
+        dialect = ExotelSession(start, spec.two_way, spelling)
+        connection = await connect_stream(
+            self.reactor,
+            url,
+            dialect,
+            stream,
+            ca_file=spec.ca_file,
+            endpoint_factory=endpoint,
+        )
+        call.event("stream_started", stream_sid=sid, chunk_ms=spec.chunk_ms, rate_hz=rate_hz)
+        stream.connected(connection, digits)
+        return stream
+
+    async def _ask(self, sid: str, spec: StreamSpec, call: ICall, config: Config) -> StreamUrl:
+        """The bot's URL from who knows it."""
+        zone, numbering = zoneinfo.ZoneInfo(config.account.time_zone), _numbering(config.account)
+        items = call_query(
+            call.sid,
+            numbering.write(call.caller),
+            numbering.write(call.callee),
+            call.created_at.astimezone(zone),
+            self.wall_clock().astimezone(zone),
+        )
+        call.event("stream_url_asked", stream_sid=sid, url=split_http_url(spec.url).public)
+        return await ask_for_url(
+            self.reactor,
+            spec.url,
+            items,
+            ca_file=spec.ca_file,
+            allow_private=config.stream.allow_private,
+            trusted_endpoint=self.trusted_endpoint,
+            public_endpoint=self.public_endpoint,
+        )
+
+
+def _numbering(account: Account) -> Numbering:
+    return Numbering(account.numbering, account.country_code, account.number_length)
+
+
+def with_headers(parameters: dict[str, str], headers: Iterable[tuple[str, str]]) -> dict[str, str]:
+    """Custom parameters, and behind them the SIP headers by their names as received; of repeated ones all values.
+
+    A bot may look at the first key, and what the operator's URL says is not for a caller to change.
+    """
+    passed: dict[str, str] = {}
+    for name, value in headers:
+        if name not in parameters and not name.lower().startswith(WITHHELD_HEADERS):
+            passed[name] = f"{passed[name]}, {value}" if name in passed else value
+    return parameters | passed

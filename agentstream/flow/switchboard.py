@@ -5,6 +5,7 @@ Every refusal is logged with its status and a sentence, and the sentence goes to
 
 from __future__ import annotations
 
+import datetime
 from collections.abc import Callable
 
 import attrs
@@ -13,7 +14,7 @@ from twisted.internet.interfaces import IReactorTime
 from twisted.logger import Logger
 
 from agentstream.errors import RemoteProtocolError, ResourceError
-from agentstream.flow.call import Call
+from agentstream.flow.call import Call, utc_now
 from agentstream.flow.leg import Leg
 from agentstream.flow.loader import Loaded
 from agentstream.flow.prompts import Prompts
@@ -44,6 +45,7 @@ class Switchboard:
     :ivar loaded: config, flows and applets; may be exchanged while calls are up, for the calls to come.
     :ivar new_sid: makes a call's id.
     :ivar random_bits: ``random_bits(n)`` gives n unpredictable bits, for the ids of SDP sessions.
+    :ivar wall_clock: the time of day, in UTC.
     :ivar observers: told every event of every call's timeline.
     :ivar calls: the live calls by SID.
     """
@@ -56,6 +58,7 @@ class Switchboard:
     prompts: Prompts
     new_sid: Callable[[], str]
     random_bits: Callable[[int], int]
+    wall_clock: Callable[[], datetime.datetime] = utc_now
     observers: list[Callable[[TimelineEvent], None]] = attrs.Factory(list)
     calls: dict[str, Call] = attrs.Factory(dict)
     _legs: dict[Session, Leg] = attrs.Factory(dict)
@@ -120,7 +123,18 @@ class Switchboard:
         caller = event.request.from_.uri.user_text
         timeline = Timeline(sid, self.clock, list(self.observers))
         called = event.request.uri.user_text
-        call = Call(sid, caller, called, self.loaded.flows[flow], leg, timeline, self.prompts, self._ended)
+        call = Call(
+            sid,
+            caller,
+            called,
+            self.loaded.flows[flow],
+            leg,
+            timeline,
+            self.prompts,
+            self._ended,
+            created_at=self.wall_clock(),
+            sip_headers=tuple((name, value) for name, value in event.request.headers if name.lower().startswith("x-")),
+        )
         leg.call = call
         self.calls[sid] = call
         self._legs[event.session] = leg

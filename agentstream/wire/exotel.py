@@ -2,7 +2,8 @@
 
 Pure: what goes out is returned as the bytes of one text frame, what comes in is given as the bytes of one. Its one
 contract: *call the methods in the order of writing*, because sequence_number and chunk are counted in them.
-Counters and numbers go out as strings, keys in snake_case; what comes in is read whatever ids it carries.
+Counters and numbers go out as strings, keys in snake_case, unless a :class:`Spelling` says otherwise; what comes in is
+read whatever ids it carries.
 """
 
 from __future__ import annotations
@@ -47,6 +48,45 @@ def _for_format(part: bytes) -> bytes:
     return part.replace(b"%", b"%%")
 
 
+def _camel(name: str) -> str:
+    first, *rest = name.split("_")
+    return first + "".join(word.capitalize() for word in rest)
+
+
+@attrs.frozen
+class Spelling:
+    """How the same messages are written for bots that expect them a little differently.
+
+    :ivar counters: ``string`` writes ``sequence_number`` and ``chunk`` as strings, ``number`` as numbers.
+    :ivar keys: ``snake`` writes keys in snake_case, ``both`` the camelCase name beside each that differs.
+    :ivar encoding: ``media_format.encoding``: any text, which changes nothing in the audio.
+    :ivar bit_rate: ``media_format.bit_rate``, likewise.
+    """
+
+    counters: str = "string"
+    keys: str = "snake"
+    encoding: str = "base64"
+    bit_rate: str = "128kbps"
+
+    def count(self, number: bytes) -> bytes:
+        """A counter as JSON."""
+        return number if self.counters == "number" else b'"' + number + b'"'
+
+    def pair(self, name: str, value: bytes) -> bytes:
+        """One member of an object, or the same value under both names."""
+        written = b'"%s":%s' % (name.encode(), value)
+        if self.keys == "both" and "_" in name:
+            written += b',"%s":%s' % (_camel(name).encode(), value)
+        return written
+
+    def object(self, *members: tuple[str, bytes]) -> bytes:
+        """A whole object."""
+        return b"{" + b",".join(self.pair(name, value) for name, value in members) + b"}"
+
+
+PLAIN = Spelling()
+
+
 def _media(body: dict[str, Any]) -> Message:
     media = body.get("media")
     payload = media.get("payload") if type(media) is dict else None
@@ -86,29 +126,42 @@ class ExotelSession:
 
     :ivar stream_start: who is on the stream, and in which format.
     :ivar two_way: the bot may speak (voicebot); False only listens (stream), and what it sends is ignored.
+    :ivar spelling: how they are written.
     :ivar sequence_number: the number of the last message sent; ``start`` is 1, and ``connected`` has none.
-    :ivar chunk: the number of the last media message sent.
+    :ivar chunk: the number of the last media message sent, whatever track it belongs to.
     """
 
     stream_start: StreamStart
     two_way: bool = True
+    spelling: Spelling = PLAIN
     sequence_number: int = attrs.field(default=0, init=False)
     chunk: int = attrs.field(default=0, init=False)
-    _media_head: bytes = attrs.field(init=False)
-    _head: bytes = attrs.field(init=False)
+    _sid: bytes = attrs.field(init=False)
+    _media_heads: dict[str, bytes] = attrs.field(init=False)
+    _is_numbered_twice: bool = attrs.field(init=False)
 
     def __attrs_post_init__(self) -> None:
-        sid = _quoted(self.stream_start.stream_sid)
-        # Ready to be filled in with sequence_number, chunk and timestamp: the only work left for each message is the
-        # base64 of its samples.
-        self._media_head = b"".join(
+        self._sid = _quoted(self.stream_start.stream_sid)
+        self._is_numbered_twice = self.spelling.keys == "both"
+        self._media_heads = {track: self._media_head(track) for track in ("", "inbound", "outbound")}
+
+    def _media_head(self, track: str) -> bytes:
+        """Ready to be filled in with sequence_number, chunk and timestamp: the only work left for each message is the
+        base64 of its samples."""
+        pair, number = self.spelling.pair, self.spelling.count(b"%d")
+        return b"".join(
             (
-                b'{"event":"media","sequence_number":"%d","stream_sid":',
-                _for_format(sid),
-                b',"media":{"chunk":"%d","timestamp":"%d","payload":"',
+                b'{"event":"media",',
+                pair("sequence_number", number),
+                b",",
+                _for_format(pair("stream_sid", self._sid)),
+                b',"media":{',
+                b'"track":"%s",' % track.encode() if track else b"",
+                b'"chunk":',
+                number,
+                b',"timestamp":"%d","payload":"',
             )
         )
-        self._head = b'","stream_sid":' + sid
 
     def connected(self) -> bytes:
         """The first message of every stream."""
@@ -116,77 +169,71 @@ class ExotelSession:
 
     def start(self) -> bytes:
         """The second message of every stream, right behind ``connected``: bots read these two to know the dialect."""
-        start = self.stream_start
-        parts = [
-            b'{"event":"start","stream_sid":',
-            _quoted(start.stream_sid),
-            b',"sequence_number":"%d","start":{"stream_sid":' % self._next(),
-            _quoted(start.stream_sid),
-            b',"call_sid":',
-            _quoted(start.call_sid),
-            b',"account_sid":',
-            _quoted(start.account_sid),
-            b',"from":',
-            _quoted(start.caller),
-            b',"to":',
-            _quoted(start.callee),
-            b',"media_format":{"encoding":"base64","sample_rate":"%d","bit_rate":"128kbps"}' % start.sample_rate,
+        start, spelling = self.stream_start, self.spelling
+        media_format = spelling.object(
+            ("encoding", _quoted(spelling.encoding)),
+            ("sample_rate", b'"%d"' % start.sample_rate),
+            ("bit_rate", _quoted(spelling.bit_rate)),
+        )
+        members = [
+            ("stream_sid", self._sid),
+            ("call_sid", _quoted(start.call_sid)),
+            ("account_sid", _quoted(start.account_sid)),
+            ("from", _quoted(start.caller)),
+            ("to", _quoted(start.callee)),
+            ("media_format", media_format),
         ]
         if start.custom_parameters:
             items = (_quoted(name) + b":" + _quoted(value) for name, value in start.custom_parameters.items())
-            parts += [b',"custom_parameters":{', b",".join(items), b"}"]
-        parts.append(b"}}")
-        return b"".join(parts)
+            members.append(("custom_parameters", b"{" + b",".join(items) + b"}"))
+        return spelling.object(
+            ("event", b'"start"'),
+            ("stream_sid", self._sid),
+            ("sequence_number", self._next()),
+            ("start", spelling.object(*members)),
+        )
 
-    def media(self, pcm: Pcm, timestamp_ms: int) -> bytes:
+    def media(self, pcm: Pcm, timestamp_ms: int, track: str = "") -> bytes:
         """One chunk of what the caller says.
 
         :param pcm: samples, such as a row of an int16 matrix.
         :param timestamp_ms: the stream's milliseconds at the chunk's first sample.
+        :param track: ``inbound`` or ``outbound`` where the stream has both, else nothing.
         """
         self.chunk += 1
-        head = self._media_head % (self._next(), self.chunk, timestamp_ms)
+        self.sequence_number += 1
+        number, head = self.sequence_number, self._media_heads[track]
+        if self._is_numbered_twice:
+            head %= (number, number, self.chunk, timestamp_ms)
+        else:
+            head %= (number, self.chunk, timestamp_ms)
         encoded = pybase64.b64encode(pcm)  # type: ignore[arg-type]  # numpy's stubs name the buffer from 3.12 on
         return b"".join((head, encoded, b'"}}'))
 
     def digit(self, digit: str, duration_ms: int) -> bytes:
         """A key that the caller pressed."""
-        return b"".join(
-            (
-                b'{"event":"dtmf","sequence_number":"%d' % self._next(),
-                self._head,
-                b',"dtmf":{"digit":',
-                _quoted(digit),
-                b',"duration":"%d"}}' % duration_ms,
-            )
-        )
+        return self._message("dtmf", ("digit", _quoted(digit)), ("duration", b'"%d"' % duration_ms))
 
     def mark(self, name: str) -> bytes:
         """The echo of a mark: everything that the bot sent before it has been played, or dropped."""
-        return b"".join(
-            (
-                b'{"event":"mark","sequence_number":"%d' % self._next(),
-                self._head,
-                b',"mark":{"name":',
-                _quoted(name),
-                b"}}",
-            )
-        )
+        return self._message("mark", ("name", _quoted(name)))
 
     def stop(self, reason: str) -> bytes:
         """The last message of every stream. ``reason`` is ``stopped`` or ``callended``."""
-        return b"".join(
-            (
-                b'{"event":"stop","sequence_number":"%d' % self._next(),
-                self._head,
-                b',"stop":{"call_sid":',
-                _quoted(self.stream_start.call_sid),
-                b',"account_sid":',
-                _quoted(self.stream_start.account_sid),
-                b',"reason":',
-                _quoted(reason),
-                b"}}",
-            )
+        return self._message(
+            "stop",
+            ("call_sid", _quoted(self.stream_start.call_sid)),
+            ("account_sid", _quoted(self.stream_start.account_sid)),
+            ("reason", _quoted(reason)),
+        )
+
+    def _message(self, event: str, *members: tuple[str, bytes]) -> bytes:
+        """An event with an object of the same name."""
+        return self.spelling.object(
+            ("event", b'"%s"' % event.encode()),
+            ("sequence_number", self._next()),
+            ("stream_sid", self._sid),
+            (event, self.spelling.object(*members)),
         )
 
     def receive(self, data: bytes) -> Message:
@@ -215,6 +262,6 @@ class ExotelSession:
             return Ignored(ONE_WAY, event)
         return reader(body)
 
-    def _next(self) -> int:
+    def _next(self) -> bytes:
         self.sequence_number += 1
-        return self.sequence_number
+        return self.spelling.count(b"%d" % self.sequence_number)

@@ -17,6 +17,7 @@ from twisted.protocols.tls import TLSMemoryBIOFactory
 from twisted.python.failure import Failure
 
 from agentstream.errors import StreamFailed
+from agentstream.ws.addresses import NOT_PUBLIC, AddressRefused, PublicEndpoint
 from agentstream.ws.connection import Dialect, StreamConnection
 from agentstream.ws.protocol import CLOSED_IN_HANDSHAKE, BotProtocol, client_factory
 from agentstream.ws.trust import client_tls
@@ -42,6 +43,11 @@ def tcp_endpoint(reactor: Any, url: StreamUrl) -> IStreamClientEndpoint:
         return TCP6ClientEndpoint(reactor, url.host, url.port)
     # As bytes, because names of containers may hold underscores, which IDNA refuses.
     return HostnameEndpoint(reactor, url.host.encode("ascii"), url.port)
+
+
+def public_endpoint(reactor: Any, url: StreamUrl) -> IStreamClientEndpoint:
+    """The same, for a URL that somebody else has chosen: public addresses only."""
+    return PublicEndpoint(reactor, url.host, lambda screened: tcp_endpoint(screened, url))
 
 
 def connect_stream(
@@ -137,7 +143,9 @@ class _Attempt:
         self._connecting = None
         if failure.check(CancelledError):
             return
-        if failure.check(DNSLookupError):
+        if failure.check(AddressRefused):
+            self._fail(NOT_PUBLIC)
+        elif failure.check(DNSLookupError):
             self._fail(NO_SUCH_HOST)
         elif failure.check(ConnectionRefusedError):
             self._fail(CONNECTION_REFUSED)

@@ -63,7 +63,7 @@ class Dialect(Protocol):
     def stream_start(self) -> StreamStart: ...
     def connected(self) -> bytes: ...
     def start(self) -> bytes: ...
-    def media(self, pcm: Pcm, timestamp_ms: int) -> bytes: ...
+    def media(self, pcm: Pcm, timestamp_ms: int, track: str = "") -> bytes: ...
     def digit(self, digit: str, duration_ms: int) -> bytes: ...
     def mark(self, name: str) -> bytes: ...
     def stop(self, reason: str) -> bytes: ...
@@ -119,6 +119,7 @@ class _Writability:
 class _Media:
     pcm: bytes
     timestamp_ms: int
+    track: str
 
 
 @attrs.frozen
@@ -177,19 +178,20 @@ class StreamConnection:
 
     # Towards the bot
 
-    def send_media(self, pcm: Pcm, timestamp_ms: int) -> None:
+    def send_media(self, pcm: Pcm, timestamp_ms: int, track: str = "") -> None:
         """One chunk of what the caller says; the buffer is the caller's again on return.
 
         :param pcm: contiguous 16-bit samples at the stream's rate, such as a row of an int16 matrix.
         :param timestamp_ms: the stream's milliseconds at the chunk's first sample.
+        :param track: ``inbound`` or ``outbound`` where the stream has both, else nothing.
         """
         if self.end is not None:
             return
         if not self._is_paused:
             self.counters.media_sent += 1
-            self._protocol.send_text(self._dialect.media(pcm, timestamp_ms))
+            self._protocol.send_text(self._dialect.media(pcm, timestamp_ms, track))
             return
-        item = _Media(bytes(pcm), timestamp_ms)
+        item = _Media(bytes(pcm), timestamp_ms, track)
         self._queue.append(item)
         self._queued_bytes += len(item.pcm)
         while self._queued_bytes > self._max_queued_bytes:
@@ -331,7 +333,7 @@ class StreamConnection:
     def _write(self, item: _Media | _Digit | _Mark) -> None:
         if type(item) is _Media:
             self.counters.media_sent += 1
-            self._protocol.send_text(self._dialect.media(item.pcm, item.timestamp_ms))
+            self._protocol.send_text(self._dialect.media(item.pcm, item.timestamp_ms, item.track))
         elif type(item) is _Digit:
             self._protocol.send_text(self._dialect.digit(item.digit, item.duration_ms))
         elif type(item) is _Mark:

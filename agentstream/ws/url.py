@@ -1,4 +1,4 @@
-"""The URL of a bot: split here and not by the WebSocket library, which drops credentials without a word.
+"""The URL of a bot, or of who knows it: split here and not by a library, which drops credentials without a word.
 
 Every refusal is a fixed sentence without any part of the URL in it, because a URL may hold a password.
 """
@@ -14,23 +14,24 @@ from agentstream.errors import StreamFailed
 
 NOT_ASCII = "The URL holds characters beyond ASCII: write them percent-encoded."
 CONTROL_OR_SPACE = "The URL holds a space or a control character: write it percent-encoded."
-FRAGMENT = "The URL has a fragment (#...), which a WebSocket URL may not have."
+FRAGMENT = "The URL has a fragment (#...), which it may not have."
 BAD_SCHEME = "The URL must begin with ws:// or wss://."
+BAD_HTTP_SCHEME = "The URL must begin with http:// or https://."
 NO_HOST = "The URL names no host."
 BAD_HOST = "The host in the URL is not a host name or an address."
 BAD_PORT = "The port in the URL is not a number from 1 to 65535."
 BAD_USERINFO = "The user name and password in the URL may hold neither control characters nor a colon in the user name."
 
-_DEFAULT_PORTS = {"ws": 80, "wss": 443}
+_DEFAULT_PORTS = {"ws": 80, "wss": 443, "http": 80, "https": 443}
 _HOST_CHARACTERS = frozenset("abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789-._~")
 _IPV6_CHARACTERS = frozenset("0123456789abcdefABCDEF:.")
 
 
 @attrs.frozen
 class StreamUrl:
-    """Where a bot listens.
+    """Where a bot listens, or a server that answers with where.
 
-    :ivar is_secure: ``wss``.
+    :ivar scheme: ``ws``, ``wss``, ``http`` or ``https``.
     :ivar host: a name or an address, an IPv6 address without its brackets.
     :ivar port: 1 to 65535.
     :ivar resource: path and query, byte for byte as they were written; a missing path is ``/``.
@@ -38,12 +39,17 @@ class StreamUrl:
     :ivar authorization: the value of the Authorization header, "" without credentials. Never to be logged.
     """
 
-    is_secure: bool
+    scheme: str
     host: str
     port: int
     resource: str
     query: str
     authorization: str = attrs.field(default="", repr=False)
+
+    @property
+    def is_secure(self) -> bool:
+        """TLS is spoken."""
+        return self.scheme in ("wss", "https")
 
     @property
     def host_header(self) -> str:
@@ -53,9 +59,8 @@ class StreamUrl:
     @property
     def public(self) -> str:
         """The URL without credentials, fit for logs and reports."""
-        scheme = "wss" if self.is_secure else "ws"
-        port = "" if self.port == _DEFAULT_PORTS[scheme] else f":{self.port}"
-        return f"{scheme}://{self.host_header}{port}{self.resource}"
+        port = "" if self.port == _DEFAULT_PORTS[self.scheme] else f":{self.port}"
+        return f"{self.scheme}://{self.host_header}{port}{self.resource}"
 
 
 def split_url(url: str) -> StreamUrl:
@@ -63,6 +68,23 @@ def split_url(url: str) -> StreamUrl:
 
     :raises StreamFailed: with one of this module's sentences.
     """
+    return _split(url, ("ws", "wss"), BAD_SCHEME)
+
+
+def split_http_url(url: str) -> StreamUrl:
+    """Split the URL of a server that is asked for a bot's URL.
+
+    :raises StreamFailed: with one of this module's sentences.
+    """
+    return _split(url, ("http", "https"), BAD_HTTP_SCHEME)
+
+
+def is_http_url(url: str) -> bool:
+    """It is to be asked for the bot's URL, and is none itself."""
+    return url.partition("://")[0].lower() in ("http", "https")
+
+
+def _split(url: str, schemes: tuple[str, ...], wrong_scheme: str) -> StreamUrl:
     if not url.isascii():
         raise StreamFailed(NOT_ASCII)
     if any(character <= " " or character == "\x7f" for character in url):
@@ -71,8 +93,8 @@ def split_url(url: str) -> StreamUrl:
         raise StreamFailed(FRAGMENT)
     scheme, separator, rest = url.partition("://")
     scheme = scheme.lower()
-    if not separator or scheme not in _DEFAULT_PORTS:
-        raise StreamFailed(BAD_SCHEME)
+    if not separator or scheme not in schemes:
+        raise StreamFailed(wrong_scheme)
     end = min((at for at in (rest.find("/"), rest.find("?")) if at >= 0), default=len(rest))
     authority, resource = rest[:end], rest[end:]
     if not resource.startswith("/"):
@@ -80,7 +102,7 @@ def split_url(url: str) -> StreamUrl:
     userinfo, at_sign, host_port = authority.rpartition("@")
     host, port = _split_host(host_port, _DEFAULT_PORTS[scheme])
     return StreamUrl(
-        is_secure=scheme == "wss",
+        scheme=scheme,
         host=host,
         port=port,
         resource=resource,

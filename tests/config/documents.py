@@ -18,7 +18,13 @@ from agentstream.flow.registry import find_applets
 
 GOOD_CONFIG: dict[str, Any] = {
     "node": {"name": "node1", "drain_s": 60},
-    "account": {"sid": "agentstream"},
+    "account": {
+        "sid": "agentstream",
+        "time_zone": "Europe/Berlin",
+        "numbering": "e164",
+        "country_code": "49",
+        "number_length": 11,
+    },
     "sip": {"listen": ["udp:5060:interface=127.0.0.1"], "advertise": "127.0.0.1"},
     "media": {
         "listen": "127.0.0.1",
@@ -29,7 +35,16 @@ GOOD_CONFIG: dict[str, Any] = {
         "playback_s": 600,
         "playback_memory_mb": 1024,
     },
-    "stream": {"chunk_ms": 100, "ca_file": "ca.pem"},
+    "stream": {
+        "chunk_ms": 100,
+        "ca_file": "ca.pem",
+        "max_s": 600,
+        "allow_private": True,
+        "counters": "number",
+        "keys": "both",
+        "encoding": "audio/x-raw",
+        "bit_rate": "16",
+    },
     "flows": {"path": ["flows"]},
     "applets": {"path": ["drop-ins"]},
     "trunk": [{"name": "carrier", "address": ["203.0.113.0/24", "::1"], "nat": "any"}],
@@ -37,17 +52,35 @@ GOOD_CONFIG: dict[str, Any] = {
 }
 """Every setting there is; a test asserts that."""
 
+BOT = {
+    "chunk_ms": 40,
+    "ca_file": "ca.pem",
+    "max_s": 60,
+    "counters": "string",
+    "keys": "snake",
+    "encoding": "raw",
+    "bit_rate": "128",
+}
+
 GOOD_FLOW: dict[str, Any] = {
     "name": "support",
     "start": "greet",
     "step": {
-        "greet": {"applet": "play", "file": "welcome.wav", "next": "bot"},
+        "greet": {"applet": "play", "file": "welcome.wav", "next": "listen"},
+        "listen": {
+            "applet": "stream",
+            "action": "start",
+            "url": "wss://127.0.0.1:5001/listen",
+            "name": "transcript",
+            "track": "both",
+            **BOT,
+            "next": "bot",
+        },
         "bot": {
             "applet": "voicebot",
             "url": "ws://127.0.0.1:5001/media",
-            "chunk_ms": 40,
             "play_out": False,
-            "ca_file": "ca.pem",
+            **BOT,
             "next": "test",
         },
         "test": {"applet": "echo", "seconds": 3, "next": "bye"},
@@ -159,7 +192,7 @@ def _refused(field: attrs.Attribute[Any]) -> Iterator[tuple[Any, str]]:
     if "choices" in words:
         yield words["choices"][0] + "x", ""
     if "url" in words:
-        yield from ((url, "") for url in ("http://127.0.0.1/", "ws://", "ws://a b/", "ws://a/#b", "ws://a:99999/"))
+        yield from ((url, "") for url in ("ftp://127.0.0.1/", "ws://", "ws://a b/", "ws://a/#b", "ws://a:99999/"))
     if "check" in words:
         yield "\n", ""
     if "file" in words:
