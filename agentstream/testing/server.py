@@ -77,6 +77,8 @@ class ServerUnderTest:
     """A NodeService on a reactor in memory.
 
     :param flows: one flow or several. One without a ``name`` is called ``main``.
+    :param file: serve this config file, with its own flows, sounds and applets, and nothing else. Its listeners need
+        addresses of their own: no wildcards.
     :param config: what the config says beyond :data:`DEFAULTS`; without a route every number leads to the first flow.
     :param sounds: sound files beside the flows: int16 samples at 8 kHz by file name.
     :param applets: drop-ins: Python source by module name.
@@ -87,9 +89,10 @@ class ServerUnderTest:
 
     def __init__(
         self,
-        flows: Document | Sequence[Document],
+        flows: Document | Sequence[Document] = (),
         config: Document = "",
         *,
+        file: Path | None = None,
         sounds: Mapping[str, Audio] | None = None,
         applets: Mapping[str, str] | None = None,
     ) -> None:
@@ -98,7 +101,9 @@ class ServerUnderTest:
         self._folder = Path(tempfile.mkdtemp(prefix="agentstream-test-"))
         self._applets = tuple(applets or ())
         try:
-            self.loaded = self._write_and_load(documents, _read(config), sounds or {}, applets or {})
+            if file is None:
+                file = self._write(documents, _read(config), sounds or {}, applets or {})
+            self.loaded = load(file)
         except BaseException:
             self._forget_folder()
             raise
@@ -110,13 +115,14 @@ class ServerUnderTest:
         self.bots: list[BotServer] = []
         self._slot = 0
 
-    def _write_and_load(
+    def _write(
         self,
         flows: list[dict[str, Any]],
         config: dict[str, Any],
         sounds: Mapping[str, Audio],
         applets: Mapping[str, str],
-    ) -> Loaded:
+    ) -> Path:
+        """Everything as files, and the config's."""
         folder = self._folder
         for name in ("flows", "applets"):
             (folder / name).mkdir()
@@ -134,7 +140,7 @@ class ServerUnderTest:
             merged[section] = {**merged.get(section, {}), **value} if is_table else value
         file = folder / "agentstream.toml"
         file.write_text(to_toml(merged))
-        return load(file)
+        return file
 
     def _make_ports(self, loaded: Loaded) -> MemoryPorts:
         media = loaded.config.media

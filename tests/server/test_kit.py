@@ -15,11 +15,9 @@ from twisted.internet.protocol import ClientFactory, DatagramProtocol, Factory, 
 from twisted.python.failure import Failure
 
 from agentstream.errors import ConfigError, StartError
-from agentstream.flow.loader import load
-from agentstream.service import NodeService
+from agentstream.flow.loader import SAMPLE
 from agentstream.testing.bots import Echo, Session
-from agentstream.testing.network import MemoryPorts
-from agentstream.testing.phone import Phone, speech
+from agentstream.testing.phone import speech
 from agentstream.testing.reactor import MemoryReactor
 from agentstream.testing.server import ServerUnderTest, to_toml
 from tests.server.kit import bot_flow
@@ -242,28 +240,13 @@ def test_a_port_that_is_taken_is_told() -> None:
 
 
 def test_the_packaged_sample_answers_1000() -> None:
-    reactor = MemoryReactor()
-    loaded = load()
-    service = NodeService(
-        reactor,
-        loaded,
-        make_ports=lambda loaded: MemoryPorts(reactor.network, "127.0.0.1", range(20000, 20010, 2), 200),
-        is_alone=False,
-    )
-    service.startService()
-    phone = Phone(reactor, ("127.0.0.1", service.edge.listeners[0].port))
-    phone.dial("1000")
-    reactor.run_until(8)
-    said = speech(400)
-    phone.say(said)
-    reactor.run_until(10)
-    assert phone.heard_sound(since=8) == said
-    phone.hang_up()
-    reactor.run_until(60)
-    stopped = service.stopService()
-    reactor.run_until(62)
-    assert stopped.called
-    phone.close()
+    with ServerUnderTest(file=SAMPLE) as server:
+        phone = server.call("1000")
+        server.advance(8)
+        said, began = speech(400), server.now
+        phone.say(said)
+        server.advance(2)
+        assert phone.heard_sound(since=began) == said
 
 
 documents = st.recursive(
