@@ -7,6 +7,7 @@ which is listed here is one that a server takes.
 from __future__ import annotations
 
 import argparse
+import importlib.util
 import json
 import keyword
 import pkgutil
@@ -112,7 +113,8 @@ def _what_next(name: str, folder: Path, kind: str, applet_file: Path, test_file:
     yield f"wrote    {applet_file}"
     yield f"wrote    {test_file}"
     yield ""
-    yield f"test it  pytest {test_file}"
+    first = "" if importlib.util.find_spec("pytest") else "pip install pytest, then "
+    yield f"test it  {first}pytest {test_file}"
     yield "serve it in a config file; a relative path starts at that file's folder:"
     yield ""
     yield "    [applets]"

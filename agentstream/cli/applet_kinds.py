@@ -47,7 +47,6 @@ import attrs
 from agentstream.interfaces import IApplet, ICall, IRun, Outcome
 from twisted.internet.defer import CancelledError, Deferred
 from twisted.plugin import IPlugin
-from twisted.python.failure import Failure
 from zope.interface import implementer
 
 
@@ -65,25 +64,35 @@ class Run:
 
     call: ICall
     options: Options
-    _outcome: str = "done"
+    _digit: str = ""
     _playing: Deferred[None] = attrs.field(factory=Deferred)
+    _work: Deferred[str] = attrs.field(factory=Deferred)
 
     def start(self) -> Deferred[str]:
         """Begin; the step is over when this fires with the name of an outcome."""
+        self._work = Deferred.fromCoroutine(self._steps())
+        return self._work
+
+    async def _steps(self) -> str:
+        """What happens, in order. Returns the outcome."""
         self.call.hear_digits(self._pressed)
         self._playing = self.call.play(self.options.file)
-        # Cancelling is how the sound is silenced, and no failure.
-        over = self._playing.addErrback(Failure.trap, CancelledError)
-        return over.addCallback(lambda _: self._outcome)
+        try:
+            await self._playing
+        except CancelledError:
+            if not self._digit:
+                raise  # no key did it: the call is ending
+            return "skipped"
+        return "done"
 
     def _pressed(self, digit: str, duration_ms: int) -> None:
-        self._outcome = "skipped"
+        self._digit = digit
         self.call.event("sound_skipped", digit=digit)
         self._playing.cancel()
 
     def stop(self, reason: str) -> None:
-        """The caller has hung up, or the call is ending: leave nothing running."""
-        self._playing.cancel()
+        """The call is ending: leave nothing running. This ends _steps where it is."""
+        self._work.cancel()
 
 
 @implementer(IPlugin, IApplet)
@@ -166,7 +175,7 @@ class Run:
         return "done" if isinstance(failure.value, CancelledError) else "failed"
 
     def stop(self, reason: str) -> None:
-        """The caller has hung up, or the call is ending: leave nothing running."""
+        """The call is ending: leave nothing running."""
         if self._stream is not None:
             self._stream.stop(reason)
         elif self._opening is not None:
@@ -229,7 +238,7 @@ class Run:
         return succeed("matched" if is_meant else "other")
 
     def stop(self, reason: str) -> None:
-        """The caller has hung up, or the call is ending: nothing is left running."""
+        """The call is ending: nothing is left running."""
 
 
 @implementer(IPlugin, IApplet)
