@@ -1,4 +1,4 @@
-"""SipEdge: one SIP stack on Twisted UDP ports, with one DelayedCall.
+"""SipEdge: one SIP stack on Twisted UDP ports and TCP connections, with one DelayedCall for its timers.
 
 One mutation, then both queues are drained and the timer is re-armed: :meth:`SipEdge._settle`.
 """
@@ -18,9 +18,12 @@ from twisted.internet.protocol import DatagramProtocol
 from twisted.logger import Logger
 
 from agentstream.errors import LocalProtocolError, StartError
+from agentstream.net.connections import ConnectionLimits, Connections, StreamOwner
 from agentstream.net.listen import ListenAddress, parse_listen
 from agentstream.sip.events import Event, MessageDropped, RequestRefused
+from agentstream.sip.framing import Unframed
 from agentstream.sip.hop import Hop, Listener
+from agentstream.sip.reinvite import MakeOffer
 from agentstream.sip.session import Session
 from agentstream.sip.stack import Stack
 from agentstream.sip.uri import Uri
@@ -40,14 +43,16 @@ class SipEdge:
     """The SIP sockets of one node.
 
     :param reactor: IReactorUDP and IReactorTime; its ``seconds`` is monotonic.
-    :param listen: strings such as ``udp:5060:interface=127.0.0.1``.
-    :param advertise: the address in Via and Contact; "" takes each listener's own.
+    :param listen: strings such as ``udp:5060:interface=127.0.0.1`` and ``tcp:5060:interface=127.0.0.1``.
+    :param advertise: the address in Via and Contact of the listeners of its family; "" takes each listener's own.
+    :param advertise_v6: the same for the other family.
+    :param limits: how many connections there may be, and for how long.
     :param on_event: called with every event of the stack but RequestRefused and MessageDropped, in order. An
         exception in it is logged and loses no other event. It may call the edge's commands; their events come after
         the present one.
     :param on_refusal: called with RequestRefused and MessageDropped, beside the log line that a source gets once a
         minute.
-    :ivar stack: the stack, to look at.
+    :ivar stack: the stack, to look at. :ivar connections: the connections, to look at.
     """
 
     log = Logger()
@@ -59,6 +64,8 @@ class SipEdge:
         *,
         on_event: Callable[[Event], object],
         advertise: str = "",
+        advertise_v6: str = "",
+        limits: ConnectionLimits | None = None,
         is_allowed: Callable[[str], bool] | None = None,
         on_refusal: Callable[[RequestRefused | MessageDropped], object] | None = None,
         token: Callable[[], str] = new_token,
@@ -67,17 +74,30 @@ class SipEdge:
     ) -> None:
         self._reactor = reactor
         self._listen = list(listen)
-        self._advertise = advertise
+        self._advertise = {":" in host: host for host in (advertise_v6, advertise) if host}
         self._on_event = on_event
         self._on_refusal = on_refusal
         self._ports: dict[str, Any] = {}
-        self._families: dict[str, bool] = {}
         self._call: IDelayedCall | None = None
         self._is_settling = False
+        self._is_bound = False
         self._said: OrderedDict[str, float] = OrderedDict()
+
+        def is_known(host: str) -> bool:
+            return is_allowed is None or is_allowed(_plain(host))
+
+        owner = StreamOwner(
+            received=self._message_received,
+            unframed=self._stream_ended,
+            failed=self._sending_failed,
+            is_known=is_known,
+            is_needed=lambda hop: self.stack.is_needed(hop),
+            said=lambda host, sentence: self._say(host, "{source}: {sentence}", sentence=sentence),
+        )
+        self.connections = Connections(reactor, owner, limits or ConnectionLimits())
         self.stack = Stack(
             token=token,
-            is_allowed=lambda host: is_allowed is None or is_allowed(_plain(host)),
+            is_allowed=is_known,
             product=product,
             ring_limit_s=ring_limit_s,
         )
@@ -88,27 +108,31 @@ class SipEdge:
         """Bind every listener; raises StartError with one sentence, and then none is bound."""
         addresses = [parse_listen(text) for text in self._listen]
         for index, address in enumerate(addresses):
-            if address.is_wildcard and not self._advertise:
+            if address.is_wildcard and not self._advertise.get(address.is_v6):
+                setting = "sip.advertise_v6" if address.is_v6 and self._advertise else "sip.advertise"
                 raise StartError(
-                    f"{self._listen[index]!r} binds every address: set sip.advertise to the one that peers can reach"
+                    f"{self._listen[index]!r} binds every address: set {setting} to the one that peers can reach"
                 )
         try:
             for index, address in enumerate(addresses):
-                self._bind(f"udp{index}", address)
+                self._bind(f"{address.transport}{index}", address)
         except CannotListenError as error:
             self._close()
             raise StartError(
-                f"UDP port {error.port} on {error.interface or 'all addresses'} cannot be bound "
-                f"({error.socketError}): stop what uses it, or change sip.listen"
+                f"{address.transport.upper()} port {error.port} on {error.interface or 'all addresses'} cannot be "
+                f"bound ({error.socketError}): stop what uses it, or change sip.listen"
             ) from None
 
     def _bind(self, name: str, address: ListenAddress) -> None:
-        protocol = _Datagrams(self, name)
-        port = self._reactor.listenUDP(address.port, protocol, interface=address.interface, maxPacketSize=65536)
-        self._ports[name] = port
-        self._families[name] = isIPv6Address(address.interface)
-        host = self._advertise or address.interface
+        if address.transport == "udp":
+            protocol = _Datagrams(self, name)
+            port = self._reactor.listenUDP(address.port, protocol, interface=address.interface, maxPacketSize=65536)
+            self._ports[name] = port
+        else:
+            port = self.connections.listen(name, address)
+        host = self._advertise.get(address.is_v6) or address.interface
         self.stack.add_listener(name, Listener(address.transport, host, port.getHost().port))
+        self._is_bound = True
 
     @property
     def listeners(self) -> list[Listener]:
@@ -134,8 +158,9 @@ class SipEdge:
 
     def _close(self) -> list[Deferred[Any]]:
         ports, self._ports = self._ports, {}
+        self._is_bound = False
         self.stack.listeners.clear()
-        return [maybeDeferred(port.stopListening) for port in ports.values()]
+        return [*(maybeDeferred(port.stopListening) for port in ports.values()), *self.connections.stop()]
 
     # -- commands: those of the stack, without the clock -------------------------------------------
 
@@ -148,14 +173,23 @@ class SipEdge:
         sdp: bytes,
         host: str,
         port: int = 5060,
+        transport: str = "udp",
         headers: Fields = (),
     ) -> Session:
-        """Call ``target`` by way of host (an IP address) and port, from the first listener of its family."""
+        """Call ``target`` by way of host (an IP address) and port, from the first listener of its family and
+        transport."""
         is_v6 = isIPv6Address(host)
-        local = next((name for name, family in self._families.items() if family == is_v6 and name in self._ports), None)
+        local = next(
+            (
+                name
+                for name, listener in self.stack.listeners.items()
+                if listener.transport == transport and isIPv6Address(listener.host) == is_v6
+            ),
+            None,
+        )
         if local is None:
-            raise LocalProtocolError("no SIP listener of the target's IP family is bound")
-        hop = Hop("udp", host, port, local)
+            raise LocalProtocolError("no SIP listener of the target's IP family and transport is bound")
+        hop = Hop(transport, host, port, local)
         now = self._reactor.seconds()
         session = self.stack.invite(
             target, from_uri=from_uri, to_uri=to_uri, sdp=sdp, hop=hop, now=now, headers=headers
@@ -183,14 +217,34 @@ class SipEdge:
         self.stack.hang_up(session, self._reactor.seconds(), reason, headers)
         self._settle()
 
+    def reinvite(self, session: Session, make_offer: MakeOffer) -> None:
+        """See :meth:`agentstream.sip.stack.Stack.reinvite`."""
+        self.stack.reinvite(session, make_offer, self._reactor.seconds())
+        self._settle()
+
     # -- the contract ------------------------------------------------------------------------------
 
     def datagram_received(self, data: bytes, host: str, port: int, local: str) -> None:
         """One datagram from the listener of that name."""
+        self._message_received(data, Hop("udp", host, port, local))
+
+    def _message_received(self, data: bytes, hop: Hop) -> None:
         try:
-            self.stack.receive(data, Hop("udp", host, port, local), self._reactor.seconds())
+            self.stack.receive(data, hop, self._reactor.seconds())
         except Exception:
-            self.log.failure("a SIP message from {host} could not be handled", host=host)
+            self.log.failure("a SIP message from {host} could not be handled", host=hop.host)
+        self._settle()
+
+    def _stream_ended(self, failure: Unframed, hop: Hop) -> None:
+        try:
+            self.stack.receive_unframed(failure, hop)
+        except Exception:
+            self.log.failure("what {host} sent could not be refused", host=hop.host)
+        self._settle()
+
+    def _sending_failed(self, hop: Hop) -> None:
+        self.stack.counters["send failed"] += 1
+        self.stack.send_failed(hop, self._reactor.seconds())
         self._settle()
 
     def _timer_fired(self) -> None:
@@ -220,6 +274,10 @@ class SipEdge:
         self._arm()
 
     def _send(self, data: bytes, hop: Hop) -> None:
+        if hop.transport != "udp":
+            if self._is_bound:
+                self.connections.send(data, hop)
+            return
         port = self._ports.get(hop.local)
         if port is None:
             return
@@ -268,7 +326,7 @@ class SipEdge:
     def _arm(self) -> None:
         deadline = self.stack.next_timer()
         call = self._call
-        if deadline is None or not self._ports:
+        if deadline is None or not self._is_bound:
             if call is not None:
                 call.cancel()
                 self._call = None

@@ -148,6 +148,9 @@ def reachable(uri: Uri, source: Hop) -> Hop:
 
     Names are not resolved here. An address of the other IP family, an unspecified or multicast one, and one that is
     private or loopback while the peer itself is not (a phone behind NAT) all mean: where its messages come from.
+
+    A peer of the same host that came by a connection is reached through that connection while it lives, and where the
+    URI leads when it does not: a phone behind NAT can be reached in no other way.
     """
     if not uri.is_sip or not is_ip_address(uri.host) or not is_ip_address(source.host):
         return source
@@ -157,4 +160,8 @@ def reachable(uri: Uri, source: Hop) -> Hop:
         return source
     if (theirs.is_loopback and not seen.is_loopback) or (seen.is_global and not theirs.is_global):
         return source
-    return attrs.evolve(source, host=uri.host, port=uri.port or 5060)
+    port = uri.port or 5060
+    transport = (uri.parameter("transport") or source.transport).lower()
+    if source.is_reliable and theirs == seen and transport == source.transport:
+        return attrs.evolve(source, fallback=(uri.host, port))
+    return Hop(transport, uri.host, port, source.local)

@@ -96,10 +96,34 @@ class ReinviteCancelled:
 
 
 @attrs.frozen
+class ReinviteAnswered:
+    """Our re-INVITE was accepted; the ACK has been sent.
+
+    :ivar sdp: the answer to our offer.
+    """
+
+    session: Session
+    sdp: bytes
+
+
+@attrs.frozen
+class ReinviteRefused:
+    """Our re-INVITE was refused; the session goes on as it was.
+
+    :ivar reason: status, phrase and what Warning or Reason added.
+    """
+
+    session: Session
+    status: int
+    reason: str
+
+
+@attrs.frozen
 class SessionEnded:
     """The session is over.
 
-    :ivar by: ``remote`` (BYE), ``local`` (hang_up or reject) or ``timeout`` (no ACK for our 200).
+    :ivar by: ``remote`` (BYE, or 481 to a re-INVITE of ours), ``local`` (hang_up or reject) or ``timeout`` (no ACK for
+        our 200, no answer to our re-INVITE).
     """
 
     session: Session
@@ -133,7 +157,9 @@ Event = (
     | InviteCancelled
     | AckReceived
     | ReinviteReceived
+    | ReinviteAnswered
     | ReinviteCancelled
+    | ReinviteRefused
     | SessionEnded
     | RequestRefused
     | MessageDropped

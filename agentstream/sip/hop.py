@@ -9,15 +9,19 @@ import attrs
 class Hop:
     """One step on the wire.
 
-    :ivar transport: ``udp``; ``tcp`` and ``tls`` have their place here.
-    :ivar host: an IPv4 or IPv6 address, without brackets.
+    :ivar transport: ``udp`` or ``tcp``; ``tls`` has its place here.
+    :ivar host: an IPv4 or IPv6 address, without brackets. With a stream transport, host and port name a connection that
+        was accepted from there, or that leads there.
     :ivar local: the name of our listener that received, or that shall send.
+    :ivar fallback: where a new connection leads when the one that the hop names is gone; None is host and port. It is
+        no part of the hop's identity.
     """
 
     transport: str
     host: str
     port: int
     local: str = ""
+    fallback: tuple[str, int] | None = attrs.field(default=None, eq=False)
 
     @property
     def is_reliable(self) -> bool:

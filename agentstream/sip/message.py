@@ -33,6 +33,8 @@ HEAD_LIMIT = 32_768
 BODY_LIMIT = 16_384
 """Octets of body; more is answered 413."""
 HEADER_COUNT_LIMIT = 500
+URI_LIMIT = 2048
+"""Characters of a Request-URI; more is answered 414."""
 
 PHRASES = {
     100: "Trying",
@@ -200,6 +202,12 @@ class _Message:
             return _sdp_part(self.headers.get("content-type") or "", self.body)
         return b""
 
+    @property
+    def is_body_optional(self) -> bool:
+        """The body may be left unread (Content-Disposition's handling=optional, RFC 3261 section 8.2.3)."""
+        parameters = (self.headers.get("content-disposition") or "").lower().split(";")[1:]
+        return any("".join(parameter.split()) == "handling=optional" for parameter in parameters)
+
 
 class Request(_Message):
     """One request.
@@ -246,10 +254,12 @@ class Request(_Message):
             self.reply_via = None
 
     def check(self) -> None:
-        """Raise RemoteProtocolError (400, 413, 505) for what RFC 3261 sections 8.1.1 and 8.2 do not allow in any
+        """Raise RemoteProtocolError (400, 413, 414, 505) for what RFC 3261 sections 8.1.1 and 8.2 do not allow in any
         request."""
         if self.version != "2.0":
             raise RemoteProtocolError("the SIP version is not 2.0", 505)
+        if len(self.uri_text) > URI_LIMIT:
+            raise RemoteProtocolError("the Request-URI is longer than 2048 characters", 414)
         _ = self.via
         _ = self.from_
         _ = self.to

@@ -28,6 +28,7 @@ from agentstream.sip.events import (
 from agentstream.sip.headers import Headers, format_reason
 from agentstream.sip.hop import Hop
 from agentstream.sip.message import Request, Response
+from agentstream.sip.reinvite import MakeOffer, Reinvites
 from agentstream.sip.timers import T1, T2, Deadline
 from agentstream.sip.transactions import (
     ClientTransaction,
@@ -87,9 +88,15 @@ class Session:
         self._unacknowledged: _Unacknowledged | None = None
         self._bye_fields: list[tuple[str, str]] | None = None
         self._bye_sent = False
+        self._reinvites: Reinvites | None = None
 
     def __repr__(self) -> str:
         return f"<Session {self.call_id} {self.state}>"
+
+    @property
+    def is_busy(self) -> bool:
+        """An INVITE of the peer's waits for its answer or its ACK, or the session is not up."""
+        return self.state != CONFIRMED or self._pending is not None or self._unacknowledged is not None
 
     # -- commands that both roles know -------------------------------------------------------------
 
@@ -127,6 +134,30 @@ class Session:
         if self.state == PROCEEDING:
             self._end(now, SessionEnded(self, "local", warning or str(status)))
             self._forget(now)
+        else:
+            self._proceed(now)
+
+    def reinvite(self, make_offer: MakeOffer, now: float) -> None:
+        """Offer a change of the session; one that meets the peer's waits, and is sent again after 491."""
+        if self.state in (CALLING, PROCEEDING, ENDED):
+            raise LocalProtocolError("the session is not up")
+        if self._reinvites is None:
+            self._reinvites = Reinvites(self)
+        self._reinvites.ask(make_offer, now)
+
+    def _proceed(self, now: float) -> None:
+        """The peer's INVITE is out of the way of ours."""
+        if self._reinvites is not None:
+            self._reinvites.proceed(now)
+
+    def give_up(self, now: float, by: str, reason: str) -> None:
+        """The peer has lost the dialog: end it."""
+        if self.state != ENDED:
+            self._refuse_pending(now)
+            self._end(now, SessionEnded(self, by, reason))
+            self._unacknowledged = None
+            self.stack.timers.cancel_all(self)
+            self._send_bye(now, [("Reason", format_reason(reason, "SIP", 481 if by == "remote" else 408))])
 
     def hang_up(self, now: float, reason: str = "", headers: Fields = ()) -> None:
         """End the session from our side by BYE, CANCEL or refusal; harmless when it is over."""
@@ -189,6 +220,11 @@ class Session:
             # RFC 5407 section 3.1.5: an INVITE that overtakes the ACK of the one before is answered 491.
             self.stack.refuse(transaction, 491, "the INVITE before this one is not acknowledged yet", now, source)
             return
+        if self._reinvites is not None and self._reinvites.is_under_way:
+            # 14.2: "A UAS that receives an INVITE on a dialog while an INVITE it had sent on that dialog is in progress
+            # MUST return a 491 (Request Pending) response to the received INVITE."
+            self.stack.refuse(transaction, 491, "an INVITE of ours is under way", now, source)
+            return
         self._pending = transaction
         self.stack.respond(transaction, 100, now)
         self._emit(ReinviteReceived(self, transaction.request, transaction.request.sdp))
@@ -207,6 +243,7 @@ class Session:
             return
         self.state = CONFIRMED
         self._emit(AckReceived(self, request.sdp))
+        self._proceed(now)
 
     def cancel_received(self, transaction: InviteServerTransaction, cancel: Request, now: float) -> None:
         """The peer's CANCEL for the pending INVITE or re-INVITE; it has been answered 200."""
@@ -222,6 +259,7 @@ class Session:
             self._forget(now)
         else:
             self._emit(ReinviteCancelled(self))
+            self._proceed(now)
 
     # -- what remains the same for both ------------------------------------------------------------
 
@@ -293,6 +331,8 @@ class Session:
         if self.state != ENDED:
             self.state = ENDED
             self._emit(event)
+            if self._reinvites is not None:
+                self._reinvites.stop()
 
     def _forget(self, now: float) -> None:
         """Nothing is owed any more: out of the tables."""

@@ -11,13 +11,17 @@ import zlib
 from collections import Counter, deque
 from collections.abc import Callable, Iterable
 
+import attrs
+
 from agentstream.errors import LocalProtocolError, RemoteProtocolError
 from agentstream.sip.dialog import Dialog, DialogKey
 from agentstream.sip.events import Event, InviteReceived, MessageDropped, RequestRefused
+from agentstream.sip.framing import Unframed
 from agentstream.sip.grammar import format_host, is_ip_address, is_token, parse_number
 from agentstream.sip.headers import Headers, NameAddr, format_warning
 from agentstream.sip.hop import Hop, Listener
 from agentstream.sip.message import MalformedRequest, Request, Response, build_response, parse_message
+from agentstream.sip.reinvite import MakeOffer
 from agentstream.sip.session import Fields, IncomingSession, OutgoingSession, Session
 from agentstream.sip.timers import Timers
 from agentstream.sip.transactions import (
@@ -115,6 +119,22 @@ class Stack:
             else:
                 self.counters["keepalives"] += 1
 
+    def receive_unframed(self, failure: Unframed, source: Hop) -> None:
+        """A stream ended in something that is no message: it is refused as far as it can be read."""
+        try:
+            message = parse_message(failure.head)
+        except MalformedRequest as error:
+            message = error.request
+        except RemoteProtocolError:
+            self._drop(failure.sentence, source)
+            return
+        if isinstance(message, Response):
+            self._drop(failure.sentence, source)
+            return
+        message.stamp(source)
+        self.counters[f"received {_label(message.method)}"] += 1
+        self._refuse_without_state(message, failure.status, failure.sentence, source)
+
     def handle_timer(self, now: float) -> None:
         """Everything whose time has come."""
         self.timers.fire(now)
@@ -129,6 +149,12 @@ class Stack:
         for transaction in waiting:
             if transaction.hop == hop:
                 transaction.feed("transport error", None, now)
+
+    def is_needed(self, hop: Hop) -> bool:
+        """Whether a dialog or a transaction has its peer there: its connection is not to be closed."""
+        return any(dialog.source == hop for _session, dialog in self.dialogs.values()) or any(
+            transaction.hop == hop for table in (self.clients, self.servers) for transaction in table.values()
+        )
 
     @property
     def is_idle(self) -> bool:
@@ -154,6 +180,12 @@ class Stack:
     def reject(self, session: Session, status: int, now: float, warning: str = "", headers: Fields = ()) -> None:
         """A refusal (300 to 699) of the INVITE or re-INVITE that waits, with the sentence as Warning."""
         session.reject(status, now, warning, headers)
+
+    def reinvite(self, session: Session, make_offer: MakeOffer, now: float) -> None:
+        """Offer a change of a session that is up. ``make_offer`` gives the SDP when the INVITE is sent: now, when the
+        peer's own re-INVITE is over, and again each time that it was answered 491 (RFC 3261 section 14.1). Ends with
+        one ReinviteAnswered or ReinviteRefused, unless the session ends."""
+        session.reinvite(make_offer, now)
 
     def hang_up(self, session: Session, now: float, reason: str = "", headers: Fields = ()) -> None:
         """BYE, CANCEL or a final refusal, whichever the state needs, with the reason in a Reason header (RFC 3326)."""
@@ -197,7 +229,9 @@ class Stack:
     def contact_of(self, hop: Hop) -> str:
         """Our Contact for messages on this hop."""
         listener = self._listener(hop)
-        return f"<sip:{format_host(listener.host)}:{listener.port}>"
+        # RFC 3261 section 19.1.2: without the parameter a sip URI means UDP.
+        transport = "" if listener.transport == "udp" else f";transport={listener.transport}"
+        return f"<sip:{format_host(listener.host)}:{listener.port}{transport}>"
 
     def warning(self, status: int, sentence: str) -> str:
         """A Warning value; 305 is "incompatible media format", 399 any other (RFC 3261 section 20.43)."""
@@ -246,16 +280,35 @@ class Stack:
         return transaction
 
     def send_in_dialog(
-        self, dialog: Dialog, method: str, now: float, user: TransactionUser | None, headers: Fields = ()
-    ) -> None:
+        self,
+        dialog: Dialog,
+        method: str,
+        now: float,
+        user: TransactionUser | None,
+        headers: Fields = (),
+        body: bytes = b"",
+    ) -> ClientTransaction:
         """A request inside a dialog, in a transaction of its own."""
-        hop = dialog.next_hop()
+        hop = self._next_hop(dialog)
         fields = [*headers, ("User-Agent", self._product)]
-        self.start_client(dialog.build_request(method, self._via(hop), headers=fields), hop, now, user)
+        request = dialog.build_request(method, self._via(hop), headers=fields, body=body)
+        return self.start_client(request, hop, now, user)
+
+    def _next_hop(self, dialog: Dialog) -> Hop:
+        """Where the dialog's next request goes, from a listener of ours that speaks that transport; where there is
+        none, to where the peer's messages come from."""
+        hop, source = dialog.next_hop(), dialog.source
+        if hop.transport == source.transport:
+            return hop
+        is_v6 = ":" in hop.host
+        for name, listener in self.listeners.items():
+            if listener.transport == hop.transport and (":" in listener.host) == is_v6:
+                return attrs.evolve(hop, local=name)
+        return source
 
     def send_ack(self, dialog: Dialog, cseq: int) -> tuple[bytes, Hop]:
         """The ACK for a 2xx: outside any transaction (RFC 3261 section 13.2.2.4); what was sent, to repeat it."""
-        hop = dialog.next_hop()
+        hop = self._next_hop(dialog)
         sent = (dialog.build_request("ACK", self._via(hop), cseq=cseq).serialise(), hop)
         self.out.append(sent)
         return sent
@@ -314,6 +367,10 @@ class Stack:
         except RemoteProtocolError as error:
             self._refuse_without_state(request, error.status, error.sentence, source)
             return
+        if source.is_reliable:
+            # 18.2.2: when the connection of a request is gone, its response goes to the address in "received" and the
+            # port in sent-by.
+            source = attrs.evolve(source, fallback=(source.host, request.via.port or 5060))
         transaction = self.servers.get(key)
         if method == "ACK":
             self._receive_ack(request, transaction, now)
@@ -391,11 +448,12 @@ class Stack:
             encodings = headers.tokens_of("content-encoding")
             if any(encoding != "identity" for encoding in encodings):
                 return 415, "the body's encoding is not supported", [("Accept-Encoding", "identity")]
-            if not request.sdp:
+            if not request.sdp and not request.is_body_optional:
                 return 415, "the body is not a session description", [("Accept", BODY_TYPES)]
         if method == "INVITE" and "accept" in headers:
             accepted = headers.tokens_of("accept")
-            if accepted and not {"application/sdp", "application/*", "*/*"}.intersection(accepted):
+            # 20.1: "If an empty Accept header field is present, it means that no formats are acceptable."
+            if not {"application/sdp", "application/*", "*/*"}.intersection(accepted):
                 return 406, "the answer would be a session description, which Accept does not name", []
         return None
 

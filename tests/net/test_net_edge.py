@@ -31,6 +31,7 @@ from tests.sip.kit import SDP
 
 US = ("127.0.0.1", 5060)
 THEM = ("127.0.0.1", 5090)
+NO_LISTENER = "is not a SIP listen string: expected udp: or tcp: with PORT or PORT:interface=ADDRESS"
 
 
 class House:
@@ -277,17 +278,23 @@ def test_any_datagram(datagrams: list[bytes]) -> None:
         ("udp:5060:interface=\\:\\:1", ListenAddress("udp", 5060, "::1")),
         ("udp:5060:interface=[::1]", ListenAddress("udp", 5060, "::1")),
         ("udp:5060:interface=::1", ListenAddress("udp", 5060, "::1")),
+        ("tcp:5060:interface=0:0::1", ListenAddress("tcp", 5060, "::1")),
     ],
 )
 def test_listen_strings(text: str, address: ListenAddress) -> None:
     assert parse_listen(text) == address
 
 
+def test_listen_strings_are_twisteds_too() -> None:
+    assert parse_listen("tcp:5060:interface=::1").endpoint == "tcp:5060:interface=\\:\\:1"
+    assert parse_listen("tcp:5060").endpoint == "tcp:5060"
+
+
 @pytest.mark.parametrize(
     ("text", "sentence"),
     [
-        ("tcp:5060", "'tcp:5060' is not a SIP listen string: expected udp:PORT or udp:PORT:interface=ADDRESS"),
-        ("5060", "'5060' is not a SIP listen string: expected udp:PORT or udp:PORT:interface=ADDRESS"),
+        ("sctp:5060", f"'sctp:5060' {NO_LISTENER}"),
+        ("5060", f"'5060' {NO_LISTENER}"),
         ("udp:", "'udp:' has no port from 0 to 65535"),
         ("udp:65536", "'udp:65536' has no port from 0 to 65535"),
         ("udp:²", "'udp:²' has no port from 0 to 65535"),

@@ -1,0 +1,387 @@
+"""Connections that carry SIP (RFC 3261 section 18): accepted, opened, used again, kept in bounds and closed in time.
+
+A connection is known by its :class:`~agentstream.sip.hop.Hop`: who is at its other end, and which listener of ours it
+belongs to. Whatever is sent to that hop goes over it while it lives.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable
+from typing import Any
+
+import attrs
+from twisted.internet.defer import CancelledError, Deferred
+from twisted.internet.endpoints import TCP4ClientEndpoint, TCP6ClientEndpoint, serverFromString
+from twisted.internet.interfaces import IDelayedCall, IPushProducer
+from twisted.internet.protocol import Factory, Protocol, connectionDone
+from twisted.logger import Logger
+from twisted.python.failure import Failure
+from zope.interface import implementer
+
+from agentstream.errors import StartError
+from agentstream.net.listen import ListenAddress
+from agentstream.sip.framing import Framer, Unframed
+from agentstream.sip.hop import Hop
+
+SWEEP_S = 1.0
+"""Seconds between two looks at what is too slow, idle or will not close."""
+LINGER_S = 2.0
+"""Seconds for the last answer to leave before a connection is cut."""
+STRANGER_IDLE_S = 10.0
+"""Seconds without a message after which a connection from no trunk is closed."""
+UNREAD_LIMIT = 262_144
+"""Bytes that a peer may leave unread beyond what its transport holds already."""
+QUEUE_LIMIT = 65_536
+"""Bytes that may wait for a connection that is being opened."""
+
+
+@attrs.frozen
+class ConnectionLimits:
+    """How many connections there may be and how long they may do nothing.
+
+    :ivar all: connections at once, opened by either side; a quarter of them may come from no trunk.
+    :ivar per_host: those that one address may have opened.
+    :ivar idle_s: seconds without a byte after which one that no call needs is closed.
+    :ivar connect_s: seconds for one of ours to be established.
+    """
+
+    all: int = 500
+    per_host: int = 100
+    idle_s: float = 300.0
+    connect_s: float = 5.0
+
+
+@attrs.frozen
+class StreamOwner:
+    """Who is told.
+
+    :ivar received: one whole message and its hop.
+    :ivar unframed: what ended a stream, for an answer; the connection is closed behind that answer.
+    :ivar failed: what was sent to this hop did not arrive.
+    :ivar is_known: whether this address belongs to a trunk.
+    :ivar is_needed: whether a call or a transaction still needs the connection of this hop.
+    :ivar said: a sentence about this host for the log.
+    """
+
+    received: Callable[[bytes, Hop], None]
+    unframed: Callable[[Unframed, Hop], None]
+    failed: Callable[[Hop], None]
+    is_known: Callable[[str], bool]
+    is_needed: Callable[[Hop], bool]
+    said: Callable[[str, str], None]
+
+
+@attrs.define
+class _Opening:
+    """A connection that is being opened, and what waits for it: (bytes, the hop that it was meant for)."""
+
+    attempt: Deferred[Any]
+    queue: list[tuple[bytes, Hop]] = attrs.Factory(list)
+    size: int = 0
+
+
+class Connections:
+    """Every SIP connection of one node.
+
+    :ivar counters: ``accepted``, ``connected``, ``refused``, ``too slow``, ``idle``, ``unread``, ``not connected``.
+    """
+
+    log = Logger()
+
+    def __init__(self, reactor: Any, owner: StreamOwner, limits: ConnectionLimits) -> None:
+        self._reactor = reactor
+        self.owner = owner
+        self.limits = limits
+        self.counters: Counter[str] = Counter()
+        self._ports: list[Any] = []
+        self._interfaces: dict[str, str] = {}
+        self._streams: dict[Hop, SipStream] = {}
+        self._opening: dict[Hop, _Opening] = {}
+        self._closing: set[SipStream] = set()
+        self._by_host: Counter[str] = Counter()
+        self._strangers = 0
+        self._sweep_call: IDelayedCall | None = None
+
+    # -- listeners ---------------------------------------------------------------------------------
+
+    def listen(self, name: str, address: ListenAddress) -> Any:
+        """Bind; returns the IListeningPort. Raises what Twisted raises when that cannot be done."""
+        results: list[Any] = []
+        listening = serverFromString(self._reactor, address.endpoint).listen(_Accepting(self, name))
+        listening.addBoth(results.append)
+        if not results:
+            listening.cancel()
+            raise StartError(f"the listener {address.endpoint!r} is not bound at once, which SIP needs")
+        if isinstance(results[0], Failure):
+            results[0].raiseException()
+        self._ports.append(results[0])
+        self._interfaces[name] = "" if address.is_wildcard else address.interface
+        return results[0]
+
+    def stop(self) -> list[Deferred[Any]]:
+        """Close everything now."""
+        ports, self._ports = self._ports, []
+        closed = [port.stopListening() for port in ports]
+        for opening in list(self._opening.values()):
+            opening.attempt.cancel()
+        for stream in [*self._streams.values(), *self._closing]:
+            closed.append(stream.gone)
+            stream.cut()
+        if self._sweep_call is not None:
+            self._sweep_call.cancel()
+            self._sweep_call = None
+        return [one for one in closed if one is not None]
+
+    def __len__(self) -> int:
+        return len(self._streams)
+
+    # -- sending -----------------------------------------------------------------------------------
+
+    def send(self, data: bytes, hop: Hop) -> None:
+        """Over the hop's connection while there is one; else over a new one."""
+        stream = self._streams.get(hop)
+        if stream is not None:
+            stream.send(data)
+            return
+        # RFC 3261 section 18.2.2 for responses, and the dialog's remote target for requests.
+        host, port = hop.fallback or (hop.host, hop.port)
+        target = Hop(hop.transport, host, port, hop.local)
+        stream = self._streams.get(target)
+        if stream is not None:
+            stream.send(data)
+            return
+        opening = self._opening.get(target) or self._open(target)
+        if opening is None or opening.size + len(data) > QUEUE_LIMIT:
+            self.counters["not connected"] += 1
+            self.owner.failed(hop)
+            return
+        opening.queue.append((data, hop))
+        opening.size += len(data)
+
+    def _open(self, target: Hop) -> _Opening | None:
+        if len(self._streams) + len(self._opening) >= self.limits.all or not 0 < target.port < 65536:
+            return None
+        kind = TCP6ClientEndpoint if ":" in target.host else TCP4ClientEndpoint
+        interface = self._interfaces.get(target.local, "")
+        endpoint = kind(
+            self._reactor,
+            target.host,
+            target.port,
+            timeout=self.limits.connect_s,
+            # Peers know us by our address: a connection of ours comes from the listener's.
+            bindAddress=(interface, 0) if interface else None,
+        )
+        attempt = endpoint.connect(_Connecting(self, target))
+        opening = self._opening[target] = _Opening(attempt)
+        attempt.addCallbacks(
+            lambda stream: self._opened(target, stream), lambda failure: self._not_opened(target, failure)
+        )
+        return opening
+
+    def _opened(self, target: Hop, stream: SipStream) -> None:
+        opening = self._opening.pop(target)
+        self.counters["connected"] += 1
+        for data, _hop in opening.queue:
+            stream.send(data)
+
+    def _not_opened(self, target: Hop, failure: Failure) -> None:
+        opening = self._opening.pop(target)
+        if failure.check(CancelledError):
+            return
+        self.counters["not connected"] += 1
+        self.owner.said(target.host, f"no connection to port {target.port}: {failure.getErrorMessage()}")
+        for hop in {hop for _data, hop in opening.queue}:
+            self.owner.failed(hop)
+
+    # -- what the streams tell ---------------------------------------------------------------------
+
+    def admit(self, host: str) -> bool:
+        """Whether one more connection from this address may stay."""
+        limits = self.limits
+        is_known = self.owner.is_known(host)
+        if (
+            len(self._streams) < limits.all
+            and self._by_host[host] < limits.per_host
+            and (is_known or self._strangers < limits.all // 4)
+        ):
+            return True
+        self.counters["refused"] += 1
+        self.owner.said(host, "a connection was refused: there are too many")
+        return False
+
+    def add(self, stream: SipStream) -> None:
+        """A connection is up."""
+        self._streams[stream.hop] = stream
+        self._by_host[stream.hop.host] += 1
+        self._strangers += stream.is_stranger
+        if self._sweep_call is None:
+            self._sweep_call = self._reactor.callLater(SWEEP_S, self._sweep)
+
+    def retire(self, stream: SipStream) -> None:
+        """It is used no more and will be closed."""
+        if self._streams.get(stream.hop) is stream:
+            del self._streams[stream.hop]
+            self._closing.add(stream)
+            self._strangers -= stream.is_stranger
+            host = stream.hop.host
+            self._by_host[host] -= 1
+            if self._by_host[host] <= 0:
+                del self._by_host[host]
+
+    def lost(self, stream: SipStream) -> None:
+        """It is closed."""
+        self.retire(stream)
+        self._closing.discard(stream)
+        if not self._streams and not self._closing and self._sweep_call is not None:
+            self._sweep_call.cancel()
+            self._sweep_call = None
+
+    def _sweep(self) -> None:
+        self._sweep_call = self._reactor.callLater(SWEEP_S, self._sweep)
+        now = self._reactor.seconds()
+        for stream in list(self._closing):
+            if now - stream.since > LINGER_S:
+                stream.cut()
+        for stream in list(self._streams.values()):
+            deadline = stream.framer.deadline
+            if deadline is not None and now > deadline:
+                self.counters["too slow"] += 1
+                self.owner.said(stream.hop.host, "a connection was closed: a message took too long")
+                stream.close()
+            elif now - stream.since > (STRANGER_IDLE_S if stream.is_stranger else self.limits.idle_s):
+                if self.owner.is_needed(stream.hop):
+                    stream.since = now
+                else:
+                    self.counters["idle"] += 1
+                    stream.close()
+
+
+@implementer(IPushProducer)
+class SipStream(Protocol):
+    """One connection.
+
+    :ivar hop: what it is known by.
+    :ivar since: monotonic seconds of the last message or keepalive, or of the decision to close it.
+    :ivar is_stranger: it came from an address of no trunk.
+    :ivar gone: fires when it is closed.
+    """
+
+    def __init__(self, connections: Connections, hop: Hop, *, is_stranger: bool) -> None:
+        self._connections = connections
+        self.hop = hop
+        self.is_stranger = is_stranger
+        self.framer = Framer()
+        self.since = connections._reactor.seconds()
+        self.gone: Deferred[None] = Deferred()
+        self._is_open = False
+        self._is_paused = False
+        self._unread = 0
+
+    def connectionMade(self) -> None:
+        self._is_open = True
+        transport: Any = self.transport
+        transport.setTcpNoDelay(True)
+        transport.registerProducer(self, True)
+        self._connections.add(self)
+
+    def dataReceived(self, data: bytes) -> None:
+        framer, connections = self.framer, self._connections
+        if not self._is_open:
+            return
+        now = connections._reactor.seconds()
+        framer.receive(data, now)
+        for _ in range(framer.pings):
+            self.send(b"\r\n")
+            self.since = now
+        framer.pings = 0
+        messages, framer.messages = framer.messages, []
+        for message in messages:
+            self.since = now
+            connections.owner.received(message, self.hop)
+        if framer.failure is not None:
+            connections.owner.unframed(framer.failure, self.hop)
+            self.close(is_half=True)
+
+    def send(self, data: bytes) -> None:
+        """Write; one who does not read what it is sent loses its connection."""
+        if not self._is_open:
+            return
+        if self._is_paused:
+            self._unread += len(data)
+            if self._unread > UNREAD_LIMIT:
+                self._connections.counters["unread"] += 1
+                self._connections.owner.said(self.hop.host, "a connection was cut: the peer reads nothing")
+                self.cut()
+                return
+        assert self.transport is not None
+        self.transport.write(data)
+
+    def close(self, *, is_half: bool = False) -> None:
+        """Close when what was written has left, but soon.
+
+        :param is_half: leave the closing to the peer for LINGER_S: with bytes of its own under way, a whole close would
+            become a reset that overtakes our last answer.
+        """
+        if self._is_open:
+            self._is_open = False
+            self.since = self._connections._reactor.seconds()
+            self._connections.retire(self)
+            transport: Any = self.transport
+            transport.unregisterProducer()
+            if is_half:
+                transport.loseWriteConnection()
+            else:
+                transport.loseConnection()
+
+    def cut(self) -> None:
+        """Close at once."""
+        self._is_open = False
+        self._connections.retire(self)
+        transport: Any = self.transport
+        transport.abortConnection()
+
+    def connectionLost(self, reason: Failure = connectionDone) -> None:
+        self._is_open = False
+        self._connections.lost(self)
+        if not self.gone.called:
+            self.gone.callback(None)
+
+    # IPushProducer: the transport says whether the peer reads.
+
+    def pauseProducing(self) -> None:
+        self._is_paused = True
+
+    def resumeProducing(self) -> None:
+        self._is_paused = False
+        self._unread = 0
+
+    def stopProducing(self) -> None:
+        """The connection is lost; connectionLost says so too."""
+
+
+class _Accepting(Factory):
+    noisy = False
+
+    def __init__(self, connections: Connections, name: str) -> None:
+        self._connections = connections
+        self._name = name
+
+    def buildProtocol(self, addr: Any) -> SipStream | None:
+        connections = self._connections
+        if not connections.admit(addr.host):
+            return None
+        connections.counters["accepted"] += 1
+        hop = Hop("tcp", addr.host, addr.port, self._name)
+        return SipStream(connections, hop, is_stranger=not connections.owner.is_known(addr.host))
+
+
+class _Connecting(Factory):
+    noisy = False
+
+    def __init__(self, connections: Connections, hop: Hop) -> None:
+        self._connections = connections
+        self._hop = hop
+
+    def buildProtocol(self, addr: Any) -> SipStream:
+        return SipStream(self._connections, self._hop, is_stranger=False)

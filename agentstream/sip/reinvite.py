@@ -1,0 +1,143 @@
+"""Our own re-INVITEs (RFC 3261 section 14.1): one at a time, never while another is under way, again after glare."""
+
+from __future__ import annotations
+
+import zlib
+from collections.abc import Callable
+from typing import TYPE_CHECKING
+
+import attrs
+
+from agentstream.errors import LocalProtocolError
+from agentstream.sip.events import ReinviteAnswered, ReinviteRefused
+from agentstream.sip.hop import Hop
+from agentstream.sip.message import Response
+from agentstream.sip.timers import Deadline
+from agentstream.sip.transactions import ClientTransaction, Transaction
+
+if TYPE_CHECKING:
+    from agentstream.sip.session import Session
+
+MOST_TRIES = 8
+"""Times that one re-INVITE is sent when the peer answers 491 each time."""
+
+MakeOffer = Callable[[], bytes]
+"""Makes the offer when it is sent and not before: what waits would be out of date by then."""
+
+
+class Reinvites:
+    """What one session asks of its peer in the middle of the call.
+
+    :ivar is_under_way: an INVITE of ours has no final response yet: one of the peer's is answered 491.
+    """
+
+    def __init__(self, session: Session) -> None:
+        self._session = session
+        self._stack = session.stack
+        self._make_offer: MakeOffer | None = None
+        self._transaction: ClientTransaction | None = None
+        self._acks: dict[ClientTransaction, tuple[bytes, Hop]] = {}
+        self._tries = 0
+        self.deadlines: dict[str, Deadline] = {}
+
+    @property
+    def is_under_way(self) -> bool:
+        return self._transaction is not None
+
+    def ask(self, make_offer: MakeOffer, now: float) -> None:
+        """Send a re-INVITE now, or as soon as nothing else is under way."""
+        if self._make_offer is not None:
+            raise LocalProtocolError("a re-INVITE of ours is under way already")
+        self._make_offer = make_offer
+        self._tries = 0
+        self.proceed(now)
+
+    def proceed(self, now: float) -> None:
+        """Something else has ended: send what waits."""
+        # 14.1: "a UAC MUST NOT initiate a new INVITE transaction within a dialog while another INVITE transaction is in
+        # progress in either direction."
+        make_offer, session = self._make_offer, self._session
+        if make_offer is None or self._transaction is not None or "491" in self.deadlines or session.is_busy:
+            return
+        dialog = session.dialog
+        assert dialog is not None
+        self._tries += 1
+        stack = self._stack
+        fields = [
+            ("Contact", stack.contact_of(dialog.source)),
+            stack.capabilities[0],
+            ("Content-Type", "application/sdp"),
+        ]
+        self._transaction = stack.send_in_dialog(dialog, "INVITE", now, self, fields, make_offer())
+        stack.timers.set(self, "final", now + stack.ring_limit_s)
+
+    def stop(self) -> None:
+        """The session is over: nothing more is sent; a 2xx that comes all the same is acknowledged."""
+        self._make_offer = None
+        self._stack.timers.cancel_all(self)
+
+    def timer_fired(self, letter: str, now: float) -> None:
+        if letter == "491":
+            self.proceed(now)
+        else:
+            self._session.give_up(now, "timeout", "no final answer to our re-INVITE")
+
+    def response_received(self, transaction: ClientTransaction, response: Response, now: float) -> None:
+        status = response.status
+        if status >= 300:
+            if transaction is self._transaction:
+                self._refused(status, response.explain(), now)
+        elif status >= 200:
+            self._accepted(transaction, response, now)
+
+    def _accepted(self, transaction: ClientTransaction, response: Response, now: float) -> None:
+        known = self._acks.get(transaction)
+        if known is not None:
+            self._stack.out.append(known)
+            return
+        dialog = self._session.dialog
+        assert dialog is not None
+        contact = response.contact
+        if contact is not None and contact.uri.is_sip:
+            # 12.2.1.2: the Contact of a 2xx to a target refresh request replaces the remote target.
+            dialog.remote_target = attrs.evolve(contact.uri, headers="")
+        self._acks[transaction] = self._stack.send_ack(dialog, transaction.request.cseq.number)
+        if transaction is self._transaction:
+            self._finish()
+            self._stack.events.append(ReinviteAnswered(self._session, response.sdp))
+
+    def _refused(self, status: int, reason: str, now: float) -> None:
+        if status in (408, 481):
+            # 12.2.1.2: "If the response for a request within a dialog is a 481 or a 408, the UAC SHOULD terminate the
+            # dialog."
+            self._finish()
+            self._session.give_up(now, "remote" if status == 481 else "timeout", f"our re-INVITE: {reason}")
+        elif status == 491 and self._tries < MOST_TRIES and self._make_offer is not None:
+            self._transaction = None
+            self._stack.timers.cancel(self, "final")
+            self._stack.timers.set(self, "491", now + self._pause_s())
+        elif self._make_offer is not None:
+            self._finish()
+            self._stack.events.append(ReinviteRefused(self._session, status, reason))
+        else:
+            self._finish()
+
+    def _pause_s(self) -> float:
+        # 14.1: "If the UAC is the owner of the Call-ID of the dialog ID (meaning it generated the value), T is a
+        # randomly chosen value between 2.1 and 4 seconds in units of 10 ms. If the UAC is not the owner ..., T is a
+        # randomly chosen value of between 0 and 2 seconds in units of 10 ms."
+        chance = zlib.crc32(self._stack.token().encode())
+        return (chance % 201) / 100 if self._session.is_incoming else (210 + chance % 191) / 100
+
+    def _finish(self) -> None:
+        self._make_offer = self._transaction = None
+        self._stack.timers.cancel(self, "final")
+
+    def transaction_failed(self, transaction: ClientTransaction, status: int, now: float) -> None:
+        if transaction is self._transaction:
+            sentence = "no answer" if status == 408 else "the peer cannot be reached"
+            self._refused(status, f"{status} {sentence}", now)
+
+    def transaction_ended(self, transaction: Transaction, now: float) -> None:
+        if isinstance(transaction, ClientTransaction):
+            self._acks.pop(transaction, None)
