@@ -40,6 +40,7 @@ from agentstream.testing.bots import BotServer, Session
 from agentstream.testing.network import MemoryPorts
 from agentstream.testing.phone import Phone
 from agentstream.testing.reactor import MemoryReactor
+from agentstream.testing.web import Answer, Asked, WebServer
 
 Document = str | Mapping[str, Any]
 """TOML as text, or what it says."""
@@ -113,6 +114,7 @@ class ServerUnderTest:
         self._log = _Log()
         self.phones: list[Phone] = []
         self.bots: list[BotServer] = []
+        self.webs: list[WebServer] = []
         self._slot = 0
 
     def _write(
@@ -163,6 +165,8 @@ class ServerUnderTest:
         self.service.switchboard.hang_up_all("the test is over")
         for bot in self.bots:
             bot.stop()
+        for web in self.webs:
+            web.stop()
         # Timers of transactions would keep the node open for its second of patience; here they may run out.
         self.advance(SIP_TIMERS_S)
         left = self.left()
@@ -282,6 +286,12 @@ class ServerUnderTest:
         bot = BotServer(self.reactor, *scripts, host=host, port=port)
         self.bots.append(bot)
         return bot
+
+    def web(self, answer: Callable[[Asked], Answer | None], *, host: str = "127.0.0.1", port: int = 8080) -> WebServer:
+        """A web server in memory; see :class:`agentstream.testing.web.WebServer`."""
+        web = WebServer(self.reactor, answer, host=host, port=port)
+        self.webs.append(web)
+        return web
 
     # What happened
 

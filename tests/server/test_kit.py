@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from twisted.internet.endpoints import HostnameEndpoint
 from twisted.internet.error import CannotListenError, ConnectionAborted, ConnectionDone, ConnectionLost
@@ -256,6 +256,7 @@ documents = st.recursive(
 )
 
 
+@settings(max_examples=25)
 @given(st.dictionaries(st.text(st.characters(exclude_categories=["C"])), documents))
 def test_toml_says_what_it_was_given(document: dict[str, Any]) -> None:
     assert tomllib.loads(to_toml(document)) == document
