@@ -1,7 +1,7 @@
 """8 kHz to 16 or 24 kHz and back, frame by frame, for many rows at once.
 
-A polyphase FIR as one matrix product: a frame of every row, with the end of the frame before it in front, times a banded
-matrix that holds the filter. So each frame in gives exactly one frame out, with the filter's delay and no burst.
+A polyphase FIR as one matrix product: a frame of every row, with the end of the frame before it in front, times a
+banded matrix that holds the filter. So each frame in gives exactly one frame out, with the filter's delay and no burst.
 
 The filter is a windowed sinc (Kaiser): flat within 0.1 dB to 3.4 kHz, at least 50 dB down from 4.6 kHz on.
 """
