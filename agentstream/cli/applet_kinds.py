@@ -87,7 +87,6 @@ class Run:
 
     def _pressed(self, digit: str, duration_ms: int) -> None:
         self._digit = digit
-        self.call.event("sound_skipped", digit=digit)
         self._playing.cancel()
 
     def stop(self, reason: str) -> None:

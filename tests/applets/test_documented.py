@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import re
+import shutil
+import subprocess
 import sys
 import tomllib
 from collections.abc import Iterator
@@ -15,18 +17,25 @@ import pytest
 import soundfile
 
 import applets
+from agentstream.cli.commands import main
 from agentstream.flow.definition import read_flow
+from agentstream.flow.loader import SAMPLE
 from agentstream.flow.registry import find_applets
+from agentstream.testing.server import ServerUnderTest
 from tests.flow.fakes import Scene
 
 DOCS = Path(__file__).parents[2] / "docs"
 
 
+def blocks(page: str, language: str, heading: str = "") -> list[str]:
+    """The blocks of code in this language, from a heading on."""
+    text = (DOCS / page).read_text()
+    return re.findall(rf"```{language}\n(.*?)```", text[text.index(heading) :], re.DOTALL)
+
+
 def block(page: str, language: str) -> str:
-    """The first block of code in this language."""
-    found = re.search(rf"```{language}\n(.*?)```", (DOCS / page).read_text(), re.DOTALL)
-    assert found is not None
-    return found[1]
+    """The worked example: the first block on the page, or below its heading."""
+    return blocks(page, language, "## A whole one" if page == "applets.md" else "")[0]
 
 
 @pytest.fixture
@@ -82,3 +91,43 @@ def test_the_page_names_every_applet_option_and_outcome() -> None:
         assert f"`{applet.name}`" in page
         for name in [field.name for field in attrs.fields(applet.options)] + [one.name for one in applet.outcomes]:
             assert f"`{name}`" in page
+
+
+def test_from_an_idea_to_a_call(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The page's walk, with the files and the commands as they stand there, up to the server."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(applets, "__path__", list(applets.__path__))
+    options, steps, outcomes, tones, test = blocks("applets.md", "python", "## From an idea")[:5]
+    flow, config = blocks("applets.md", "toml", "## From an idea")[:2]
+    assert main(["applet", "new", "press_one"]) == 0
+    file = Path("my_applets/press_one.py")
+    text = file.read_text()
+    for begin, end, new in (
+        ("import attrs\n", "from agentstream.interfaces", "import attrs\n" + tones),
+        ("    file: Path", "\n\n@implementer(IRun)", options),
+        ("    async def _steps", "    def _pressed", steps + "\n"),
+        ("    outcomes = (", "    needs_answer", outcomes),
+    ):
+        text = text[: text.index(begin)] + new + text[text.index(end) :]
+    file.write_text(text)
+    Path("my_applets/tests/test_press_one.py").write_text(test)
+    Path("flows").mkdir()
+    Path("flows/press.toml").write_text(flow)
+    Path("agentstream.toml").write_text(config)
+    shutil.copy(SAMPLE.with_name("welcome.wav"), "flows/greeting.wav")
+    for words in (
+        ("pytest", "-q", "-p", "no:cacheprovider", "-W", "error", "my_applets"),
+        ("agentstream", "check", "agentstream.toml"),
+        ("ruff", "check", "--isolated", "--no-cache", "my_applets"),
+        ("ruff", "format", "--isolated", "--no-cache", "--check", "my_applets"),
+    ):
+        ran = subprocess.run(
+            [sys.executable, "-m", *words], cwd=tmp_path, capture_output=True, text=True, timeout=60, check=False
+        )
+        assert ran.returncode == 0, ran.stdout + ran.stderr
+    with ServerUnderTest(file=tmp_path / "agentstream.toml") as server:
+        phone = server.call("100")
+        phone.press("1")
+        server.advance_until(lambda: phone.is_over)
+        assert server.steps == [("ask", "one")]
+    sys.modules.pop("applets.press_one")
