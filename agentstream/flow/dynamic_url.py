@@ -181,8 +181,8 @@ async def _get(reactor: Any, url: StreamUrl, endpoint: EndpointFactory, ca_file:
 
 
 def _location(response: Any) -> str:
-    values = response.headers.getRawHeaders("location", [])
-    return str(values[0]) if values else ""
+    values = response.headers.getRawHeaders(b"location", [])
+    return values[0].decode("latin-1") if values else ""
 
 
 def _meaning(error: Exception) -> Exception:
