@@ -44,7 +44,7 @@ def run(args: argparse.Namespace) -> int:
     if args.seconds is not None and not 0 < args.seconds <= 86_400:
         print(f"agentstream: --seconds {args.seconds:g} is out of range: give up to 86400.", file=sys.stderr)
         return EXIT_USAGE
-    console = Console(stderr=args.json, quiet=args.json, highlight=False)
+    console = Console(stderr=args.json, quiet=args.json, highlight=False, soft_wrap=True)
 
     def tell(kind: str, fields: dict[str, Any]) -> None:
         told = "  ".join(f"{name} {value}" for name, value in fields.items() if value != "")

@@ -57,7 +57,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> int:
     """0 when the call did all that it should; 1, with every reason, when it did not."""
     expect_writable(args.record)
-    console = Console(stderr=args.json, quiet=args.json, highlight=False)
+    console = Console(stderr=args.json, quiet=args.json, highlight=False, soft_wrap=True)
     show = Show(console)
     with tempfile.TemporaryDirectory(prefix="agentstream-demo-") as folder, children(show.news) as family:
         with watchdog(_WATCHDOG_S):

@@ -97,12 +97,13 @@ def test_from_an_idea_to_a_call(tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
     """The page's walk, with the files and the commands as they stand there, up to the server."""
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(applets, "__path__", list(applets.__path__))
-    options, steps, outcomes, tones, test = blocks("applets.md", "python", "## From an idea")[:5]
+    first, options, steps, outcomes, tones, test = blocks("applets.md", "python", "## From an idea")[:6]
     flow, config = blocks("applets.md", "toml", "## From an idea")[:2]
     assert main(["applet", "new", "press_one"]) == 0
     file = Path("my_applets/press_one.py")
     text = file.read_text()
     for begin, end, new in (
+        ('"""Plays', "\n# isort", first),
         ("import attrs\n", "from agentstream.interfaces", "import attrs\n" + tones),
         ("    file: Path", "\n\n@implementer(IRun)", options),
         ("    async def _steps", "    def _pressed", steps + "\n"),
