@@ -16,7 +16,7 @@ import attrs
 import numpy as np
 import numpy.typing as npt
 
-from agentstream.audio.conceal import Concealment
+from agentstream.audio.conceal import NO_ROWS, Concealment
 
 BLOCKS = 64
 """Blocks in a row's ring, 640 ms; a power of two."""
@@ -85,7 +85,6 @@ class Rings:
         self._state = np.zeros(rows, np.uint8)
         self._is_empty = np.zeros(rows, np.bool_)
         self._half = np.zeros((rows, self.block), np.int16)
-        self._hidden = np.zeros((rows, self.block), np.int16)
         # Counters by row, of blocks or packets.
         self.late = np.zeros(rows, np.int64)
         self.duplicate = np.zeros(rows, np.int64)
@@ -299,28 +298,23 @@ class Rings:
             np.take(self._status, slot, out=state, mode="clip")
             np.take(self._voice, slot, axis=0, out=half, mode="clip")
             np.not_equal(state, VOICE, out=is_empty)
-            if is_empty.any():
-                self._play_gaps(is_empty, state, half)
-            else:
-                np.copyto(self._concealment.last[:high], half)
-                self._concealment.run[:high] = 0
+            lost = self._find_lost(is_empty, state, half) if is_empty.any() else NO_ROWS
+            self._concealment.repair(half, lost)
             self._status[slot] = EMPTY
             out[:, part * self.block : (part + 1) * self.block] = half
             np.add(played, 1, out=played)
 
-    def _play_gaps(self, is_empty: npt.NDArray[np.bool_], state: npt.NDArray[np.uint8], half: Samples) -> None:
-        """Rows without voice in this block: lost ones are concealed, the others are silent."""
-        good, gaps = np.flatnonzero(~is_empty), np.flatnonzero(is_empty)
-        self._concealment.good(good, half[good])
+    def _find_lost(self, is_empty: npt.NDArray[np.bool_], state: npt.NDArray[np.uint8], half: Samples) -> IntArray:
+        """Of the rows without voice in this block, those that lost it; the others are made silent."""
+        gaps = np.flatnonzero(is_empty)
         is_unknown = (state[gaps] == EMPTY) & self._anchored[gaps]
         is_behind = self._end_block[gaps] > self._play_block[gaps]
-        lost, silent = gaps[is_unknown & is_behind], gaps[~(is_unknown & is_behind)]
+        is_lost = is_unknown & is_behind
+        lost: IntArray = gaps[is_lost]
         self.starved[gaps] += is_unknown & ~is_behind
-        half[silent] = 0
-        self._concealment.reset(silent)
-        if len(lost):
-            half[lost] = self._concealment.conceal(lost, self._hidden[: len(lost)])
-            self.concealed[lost] += 1
+        self.concealed[lost] += 1
+        half[gaps[~is_lost]] = 0
+        return lost
 
     def depth_ms(self, row: int) -> int:
         """Milliseconds between the newest block and playout; negative when playout has run past it."""
