@@ -5,9 +5,11 @@ Whatever is wrong is found in one go: :func:`examine` goes on after mistakes, :f
 
 from __future__ import annotations
 
+import ipaddress
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
 import attrs
 
@@ -69,7 +71,7 @@ def examine(file: Path = SAMPLE) -> tuple[Loaded, list[Problem]]:
         if is_sure and name not in names and not expect_name(name):
             sentence = f'found "{name}", expected the name of a flow; {nearest(name, names)}'
             problems.append(Problem(str(file), path, sentence))
-    warnings = tuple(_warnings(document, config, broken, names, str(file)))
+    warnings = (*_warnings(document, config, broken, names, str(file)), *_in_the_clear(flows.values()))
     return Loaded(file, config, flows, registry, tuple(_sounds(flows.values())), warnings), problems
 
 
@@ -124,6 +126,29 @@ def _warnings(
             if earlier.to in ("*", route.to):
                 yield Problem(file, f"route[{index}]", f"is never used, because route[{first}] matches the same calls")
                 break
+
+
+def _in_the_clear(flows: Iterable[Flow]) -> Iterator[Problem]:
+    """URLs whose sound and passwords anybody on the way can read."""
+    for flow in flows:
+        for step in flow.steps.values():
+            for field in attrs.fields(type(step.options)):
+                url = getattr(step.options, field.name) if "url" in field.metadata else None
+                if isinstance(url, str) and urlsplit(url).scheme in ("ws", "http") and not _is_this_machine(url):
+                    secure = "wss" if url.startswith("ws") else "https"
+                    sentence = (
+                        f"leads to another machine without TLS, expected {secure}:// outside of a trusted network"
+                    )
+                    yield Problem(flow.file, f"step.{step.name}.{field.name}", sentence)
+
+
+def _is_this_machine(url: str) -> bool:
+    """The URL's host is this machine, by its address or as localhost."""
+    host = urlsplit(url).hostname or ""
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return host == "localhost"
 
 
 def _sounds(flows: Iterable[Flow]) -> Iterable[Path]:

@@ -83,6 +83,7 @@ def test_3_1_query_keys_as_captured() -> None:
         ("http://h/p?", "http://h/p?"),
         ("http://h/p?a&", "http://h/p?a&"),
     ],
+    ids=["no query", "no path", "a query", "an empty query", "a query with an open end"],
 )
 def test_3_1_the_configured_query_is_kept_and_appended_to(url: str, head: str) -> None:
     asked = with_query(url, ITEMS)
@@ -334,6 +335,7 @@ def test_five_redirects_and_no_sixth(reactor: MemoryReactor) -> None:
         ("http://h\u00e9/", dynamic_url.BAD_REDIRECT.format(NOT_ASCII)),
         ("http://h:0/", dynamic_url.BAD_REDIRECT.format("The port in the URL is not a number from 1 to 65535.")),
     ],
+    ids=["another scheme", "a broken address", "beyond ASCII", "port 0"],
 )
 def test_redirects_that_cannot_be_followed(reactor: MemoryReactor, location: str, sentence: str) -> None:
     WebServer(reactor, [redirect(location)])

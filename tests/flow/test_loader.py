@@ -70,3 +70,34 @@ def test_no_route_is_a_warning_and_no_folder_a_problem(tmp_path: Path) -> None:
     loaded, (problem,) = examine(tmp_path / "a.toml")
     assert problem.path == "flows.path[0]" and "which is no folder" in problem.sentence
     assert [warning.path for warning in loaded.warnings] == ["route"]
+
+
+@pytest.mark.contract
+@pytest.mark.parametrize(
+    ("url", "expected"),
+    [
+        ("ws://bot.example/", "wss://"),
+        ("ws://K:T@10.0.0.1/", "wss://"),
+        ("http://api.example/", "https://"),
+        ("wss://bot.example/", ""),
+        ("https://api.example/", ""),
+        ("ws://127.0.0.1/", ""),
+        ("ws://[::1]:5001/", ""),
+        ("ws://localhost:5001/", ""),
+    ],
+    ids=lambda value: value or "no warning",
+)
+def test_row_25_ws_is_allowed_and_warned_of_where_it_leaves_this_machine(
+    tmp_path: Path, url: str, expected: str
+) -> None:
+    (tmp_path / "flows").mkdir()
+    (tmp_path / "flows" / "a.toml").write_text(
+        f'name = "a"\nstart = "a"\n[step.a]\napplet = "voicebot"\nurl = "{url}"\n'
+    )
+    (tmp_path / "a.toml").write_text("[[route]]\nto = '*'\nflow = 'a'\n")
+    loaded, problems = examine(tmp_path / "a.toml")
+    assert not problems
+    assert [(warning.path, expected in warning.sentence) for warning in loaded.warnings] == (
+        [("step.a.url", True)] if expected else []
+    )
+    assert not any("T@" in str(warning) for warning in loaded.warnings)

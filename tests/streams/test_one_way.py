@@ -226,6 +226,7 @@ def test_a_flow_that_ends_stops_who_listens_and_nobody_else_hung_up() -> None:
         ({"applet": "stream", "action": "pause"}, 'expected one of "start", "stop"'),
         ({"applet": "stream", "url": LISTENS, "track": "all"}, 'expected one of "inbound", "outbound", "both"'),
     ],
+    ids=["start without a url", "stop with a url", "another action", "another track"],
 )
 def test_steps_that_make_no_sense_are_refused_at_start(options: dict[str, Any], sentence: str) -> None:
     with pytest.raises(Exception, match=sentence):

@@ -45,6 +45,7 @@ def test_the_three_messages() -> None:
         {"stream_sid": 7, "sequenceNumber": 3, "sequence_number": "x"},
         {"unknown": [1, {"a": None}]},
     ],
+    ids=["no id", "another id", "camelCase id", "null id", "numbers", "unknown key"],
 )
 def test_ids_counters_and_further_keys_are_not_looked_at(extra: dict[str, object]) -> None:
     """1.3, 1.6 rule 3, row 5: missing, camelCase and wrong ids are all one stream."""

@@ -54,7 +54,8 @@ def test_row_4_numbers_that_are_easily_mistaken(received: str, e164: str, nation
 
 @pytest.mark.parametrize("style", ["e164", "national"])
 @pytest.mark.parametrize(
-    "received", ["100", "alice", "anonymous", "", "*21#", "12345678901234567", "0", "00", "+", "000123456789", "١٢٣٤٥٦٧٨"]
+    "received",
+    ["100", "alice", "anonymous", "", "*21#", "12345678901234567", "0", "00", "+", "000123456789", "١٢٣٤٥٦٧٨"],
 )
 def test_row_4_what_is_no_number_stays(received: str, style: str) -> None:
     assert Numbering(style, "91").write(received) == received
@@ -66,7 +67,9 @@ def test_row_4_a_leading_0_tells_a_national_number_of_any_length() -> None:
 
 
 @settings(max_examples=100, deadline=None)
-@given(st.text(alphabet="+0123456789- ;a", max_size=20), st.sampled_from(STYLES), st.sampled_from(["", "1", "49", "91"]))
+@given(
+    st.text(alphabet="+0123456789- ;a", max_size=20), st.sampled_from(STYLES), st.sampled_from(["", "1", "49", "91"])
+)
 def test_any_text_is_written_and_writing_it_again_changes_nothing(text: str, style: str, code: str) -> None:
     numbering = Numbering(style, code)
     assert numbering.write(numbering.write(text)) == numbering.write(text)

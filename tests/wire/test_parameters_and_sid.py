@@ -25,6 +25,7 @@ pytestmark = pytest.mark.contract
         ("sample-rate=", 8000),
         ("sample-rate=16k&a=b", 8000),
     ],
+    ids=lambda value: str(value) or "nothing",
 )
 def test_sample_rate(query: str, rate: int) -> None:
     """3.4, row 18: both spellings; unknown is 8000."""
@@ -69,6 +70,7 @@ def test_any_text_is_a_query(query: str) -> None:
         ((2026, 8, 25), "1a8p"),
         ((2024, 11, 21), "18bl"),
     ],
+    ids=lambda value: "-".join(map(str, value)) if isinstance(value, tuple) else value,
 )
 def test_the_tail_of_a_sid_is_the_date(date: tuple[int, int, int], tail: str) -> None:
     """1.2: as in the dated captures; 32 lower-case characters."""

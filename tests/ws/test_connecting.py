@@ -45,7 +45,24 @@ REFUSALS = [
 
 
 @pytest.mark.contract
-@pytest.mark.parametrize(("answer", "sentence"), REFUSALS)
+@pytest.mark.parametrize(
+    ("answer", "sentence"),
+    REFUSALS,
+    ids=[
+        "status 403",
+        "status 401",
+        "status 503",
+        "status 200",
+        "101 without headers",
+        "101 with a wrong accept",
+        "another protocol",
+        "an empty line",
+        "no text",
+        "a long status",
+        "a status in superscript",
+        "100 kB",
+    ],
+)
 def test_a_refused_handshake_is_tried_once_more(clock: Clock, answer: bytes, sentence: str) -> None:
     """Contract 3.5: one automatic retry when the handshake fails."""
     network = Network(clock, saying(answer))
@@ -71,7 +88,11 @@ def test_the_second_attempt_may_succeed(clock: Clock) -> None:
 
 
 @pytest.mark.contract
-@pytest.mark.parametrize("server", [Silent, "black hole", saying(b"HTTP/1.1 101 Switching"), saying(b"")])
+@pytest.mark.parametrize(
+    "server",
+    [Silent, "black hole", saying(b"HTTP/1.1 101 Switching"), saying(b"")],
+    ids=["silent", "not there", "half a head", "nothing said"],
+)
 def test_connecting_and_handshake_take_ten_seconds_in_all(clock: Clock, server: Any) -> None:
     """Contract 3.5: 10 s, then fresh 10 s for the retry."""
     network = Network(clock, server)

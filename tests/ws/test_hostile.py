@@ -50,7 +50,11 @@ def test_other_events_are_ignored(clock: Clock, event: str) -> None:
 
 
 @pytest.mark.contract
-@pytest.mark.parametrize("ids", [{}, {"stream_sid": "foreign"}, {"streamSid": "x"}, {"stream_sid": None}])
+@pytest.mark.parametrize(
+    "ids",
+    [{}, {"stream_sid": "foreign"}, {"streamSid": "x"}, {"stream_sid": None}],
+    ids=["none", "foreign", "camelCase", "null"],
+)
 def test_any_or_no_stream_id(clock: Clock, ids: dict[str, Any]) -> None:
     """Contract 1.6 rule 3."""
     talk = open_talk(clock)

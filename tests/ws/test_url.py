@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+from typing import Any
 
 import pytest
 from hypothesis import given
@@ -13,6 +14,11 @@ from agentstream.ws import url as url_module
 from agentstream.ws.url import split_url
 
 pytestmark = pytest.mark.contract
+
+
+def by_url(value: Any) -> str:
+    """The name of a case is its URL, short, and what comes of it."""
+    return repr(value)[1:31] if isinstance(value, str) else str(value)
 
 
 def basic(text: str) -> str:
@@ -33,6 +39,7 @@ def basic(text: str) -> str:
         ("ws://h/a%20b/?q=%C3%A9+x&&=;@:/?%zz", False, "h", 80, "/a%20b/?q=%C3%A9+x&&=;@:/?%zz"),
         ("ws://h/@x:y", False, "h", 80, "/@x:y"),
     ],
+    ids=by_url,
 )
 def test_parts(url: str, is_secure: bool, host: str, port: int, resource: str) -> None:
     """3.1; 1.6 rule 9: path and query stay byte for byte."""
@@ -53,6 +60,7 @@ def test_parts(url: str, is_secure: bool, host: str, port: int, resource: str) -
         ("k:a:b@c", "k:a:b@c"),
         ("%C3%A9:+", "\u00e9:+"),
     ],
+    ids=by_url,
 )
 def test_userinfo_becomes_a_basic_header(userinfo: str, expected: str) -> None:
     """3.3: removed from the URL and sent as Authorization, percent-decoded."""
@@ -104,6 +112,7 @@ def test_credentials_are_not_shown() -> None:
         ("ws://a%0Ab:c@h/", url_module.BAD_USERINFO),
         ("ws://a%3Ab:c@h/", url_module.BAD_USERINFO),
     ],
+    ids=by_url,
 )
 def test_refusals_are_fixed_sentences(url: str, sentence: str) -> None:
     """3.1: one sentence that tells no secret."""
