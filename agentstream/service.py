@@ -28,7 +28,9 @@ from agentstream.flow.switchboard import Switchboard
 from agentstream.media.plane import RATE_HZ, MediaPlane, MediaSettings
 from agentstream.media.ports import DatagramPorts, KernelPorts
 from agentstream.media.slack import SlackCollector
+from agentstream.net.connections import ConnectionLimits
 from agentstream.net.edge import SipEdge
+from agentstream.sip.grammar import format_host
 from agentstream.testing.bot import DEFAULT_LISTEN, echo_bot_service
 from agentstream.wire.sid import new_sid
 from agentstream.ws.protocol import NO_NVX, nvx_in_use
@@ -41,7 +43,7 @@ HANG_UP_S = 1.0
 def kernel_ports(loaded: Loaded) -> DatagramPorts:
     """Real UDP sockets as the config says."""
     media = loaded.config.media
-    return KernelPorts(media.listen, media.ports.first, media.ports.last, media.max_calls)
+    return KernelPorts(media.listen, media.ports.first, media.ports.last, media.max_calls, host_v6=media.listen_v6)
 
 
 def _bits(count: int) -> int:
@@ -119,6 +121,8 @@ class NodeService(Service):
             config.sip.listen,
             on_event=lambda event: self.switchboard.handle(event),
             advertise=config.sip.advertise,
+            advertise_v6=config.sip.advertise_v6,
+            limits=ConnectionLimits(all=config.sip.max_connections, per_host=config.sip.max_connections_per_host),
             is_allowed=lambda host: self.switchboard.is_allowed(host),
         )
         self.switchboard = Switchboard(
@@ -150,17 +154,18 @@ class NodeService(Service):
 
     def _try_media_port(self, ports: DatagramPorts) -> None:
         """An address that cannot be bound shows at start and not with the first call."""
-        host = self._loaded.config.media.listen
-        family = socket.AF_INET6 if ":" in host else socket.AF_INET
-        if isinstance(ports, KernelPorts):
-            with socket.socket(family, socket.SOCK_DGRAM) as probe:
-                try:
-                    probe.bind((host, 0))
-                except OSError as error:
-                    raise StartError(
-                        f"RTP cannot be bound on {host} ({error.strerror}): set [media] listen to an address of this"
-                        " machine"
-                    ) from None
+        media = self._loaded.config.media
+        for host in filter(None, (media.listen, media.listen_v6)):
+            family = socket.AF_INET6 if ":" in host else socket.AF_INET
+            if isinstance(ports, KernelPorts):
+                with socket.socket(family, socket.SOCK_DGRAM) as probe:
+                    try:
+                        probe.bind((host, 0))
+                    except OSError as error:
+                        raise StartError(
+                            f"RTP cannot be bound on {host} ({error.strerror}): set [media] listen to an address of"
+                            " this machine"
+                        ) from None
 
     def _start_bot(self) -> None:
         """The sample answers with a bot of its own."""
@@ -179,7 +184,7 @@ class NodeService(Service):
             self.log.warn("{sentence}", sentence=NO_NVX)
         for warning in self._loaded.warnings:
             self.log.warn("{warning}", warning=str(warning))
-        where = ", ".join(f"{at.transport}:{at.host}:{at.port}" for at in self.edge.listeners)
+        where = ", ".join(f"{at.transport}:{format_host(at.host)}:{at.port}" for at in self.edge.listeners)
         numbers = ", ".join(route.to for route in config.route) or "none"
         self.log.info(
             "agentstream {node} is ready: SIP on {where}; numbers {numbers}; at most {calls} calls",
@@ -189,7 +194,10 @@ class NodeService(Service):
             calls=config.media.max_calls,
             kind="node_started",
             at=self._reactor.seconds(),
-            fields={"sip": [f"{at.host}:{at.port}" for at in self.edge.listeners], "flows": sorted(self._loaded.flows)},
+            fields={
+                "sip": [f"{format_host(at.host)}:{at.port}" for at in self.edge.listeners],
+                "flows": sorted(self._loaded.flows),
+            },
         )
 
     @staticmethod

@@ -8,14 +8,16 @@ from __future__ import annotations
 import ipaddress
 import re
 import zoneinfo
+from collections.abc import Iterable
 
 import attrs
 
 Network = ipaddress.IPv4Network | ipaddress.IPv6Network
 
 PORT_RANGE_FORM = 'a range of ports such as "20000-24999", from 1024 to 65535, with room for one even port and the next'
-LISTENER_FORM = 'a listener such as "udp:5060:interface=127.0.0.1"'
+LISTENER_FORM = 'a listener such as "udp:5060:interface=127.0.0.1" or "tcp:5060:interface=[::1]"'
 NETWORK_FORM = 'an IP address or a network such as "203.0.113.0/24"'
+V6_FORM = 'an IPv6 address such as "2001:db8::7"'
 ADDRESS_FORM = 'an IP address such as "203.0.113.7"'
 
 
@@ -57,9 +59,13 @@ class Listener:
 
     @classmethod
     def parse(cls, text: str) -> Listener:
-        """``udp:PORT[:interface=ADDRESS]`` with Twisted's escape of colons; ValueError with what was expected."""
-        transport, port, *rest = (part.replace("\\:", ":") for part in [*re.split(r"(?<!\\):", text), ""][:4])
-        if transport != "udp" or not re.fullmatch(r"[0-9]{1,5}", port) or int(port) > 65535:
+        """``udp:PORT[:interface=ADDRESS]`` or ``tcp:`` likewise; ValueError with what was expected.
+
+        The colons of an IPv6 address are escaped with backslashes as Twisted does it, or it stands in brackets.
+        """
+        plain = re.sub(r"\[([^\]]*)\]", lambda match: match[1].replace(":", "\\:"), text)
+        transport, port, *rest = (part.replace("\\:", ":") for part in [*re.split(r"(?<!\\):", plain), ""][:4])
+        if transport not in ("udp", "tcp") or not re.fullmatch(r"[0-9]{1,5}", port) or int(port) > 65535:
             raise ValueError(LISTENER_FORM)
         interface = ""
         for argument in filter(None, rest):
@@ -117,6 +123,16 @@ def expect_address_or_empty(text: str) -> str:
     if not is_address(text) or ipaddress.ip_address(text).is_unspecified:
         return f'{ADDRESS_FORM} that others can reach, or ""'
     return ""
+
+
+def expect_v6_or_empty(text: str) -> str:
+    """The ``check`` of an IPv6 address that others can reach, or nothing."""
+    return "" if not text or (":" in text and not expect_address_or_empty(text)) else f'{V6_FORM}, or ""'
+
+
+def first_of_family(addresses: Iterable[str], *, is_v6: bool) -> str:
+    """The first of these addresses that is of the family; "" where none is."""
+    return next((address for address in addresses if address and (":" in address) == is_v6), "")
 
 
 def expect_name(text: str) -> str:

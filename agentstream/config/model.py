@@ -23,6 +23,8 @@ from agentstream.config.addresses import (
     expect_listener,
     expect_name,
     expect_time_zone,
+    expect_v6_or_empty,
+    first_of_family,
 )
 from agentstream.config.metadata import setting
 
@@ -91,18 +93,39 @@ class Sip:
     """Where phones and carriers reach this node."""
 
     listen: tuple[str, ...] = setting(
-        example='["udp:5060:interface=127.0.0.1"]',
+        example='["udp:5060:interface=127.0.0.1", "tcp:5060:interface=127.0.0.1", "udp:5060:interface=[::1]"]',
         default=("udp:5060:interface=127.0.0.1",),
-        doc="Where SIP is listened for. Without `interface=`, on every IPv4 address of the machine.",
+        doc="Where SIP is listened for, over UDP and TCP. Without `interface=`, on every IPv4 address of the machine.",
         least=1,
         check=expect_listener,
     )
     advertise: str = setting(
         default="",
-        doc="The address in Via, Contact and SDP, as others can reach it. Empty: the interface of the first listener.",
+        doc="The address in Via, Contact and SDP, as others can reach it, for the listeners of its family. Empty: each"
+        " listener's interface.",
         example='"203.0.113.7"',
         check=expect_address_or_empty,
     )
+    advertise_v6: str = setting(
+        default="",
+        doc="The same for IPv6 listeners, where `advertise` is an IPv4 address.",
+        example='"2001:db8::7"',
+        check=expect_v6_or_empty,
+    )
+    max_connections: int = setting(
+        default=500,
+        doc="TCP connections at once; a quarter of them may come from addresses of no trunk.",
+        range=(8, 10000),
+    )
+    max_connections_per_host: int = setting(
+        default=100,
+        doc="TCP connections at once from one address.",
+        range=(1, 10000),
+    )
+
+    def advertised(self, *, is_v6: bool) -> str:
+        """The address of this family that others are told; "" where none is set."""
+        return first_of_family((self.advertise, self.advertise_v6), is_v6=is_v6)
 
     @property
     def listeners(self) -> tuple[Listener, ...]:
@@ -119,11 +142,24 @@ class Media:
         doc="The address that RTP ports are bound on.",
         check=expect_address,
     )
+    listen_v6: str = setting(
+        default="",
+        doc="The IPv6 address that the RTP ports of calls over IPv6 are bound on, where `listen` is an IPv4 address."
+        " Empty: such calls are refused.",
+        example='"::1"',
+        check=lambda text: "" if not text or (":" in text and not expect_address(text)) else expect_v6_or_empty("-"),
+    )
     advertise: str = setting(
         default="",
         doc="The address of RTP in SDP. Empty: the address that SIP advertises.",
         example='"203.0.113.7"',
         check=expect_address_or_empty,
+    )
+    advertise_v6: str = setting(
+        default="",
+        doc="The same for calls over IPv6, where `advertise` is an IPv4 address.",
+        example='"2001:db8::7"',
+        check=expect_v6_or_empty,
     )
     ports: PortRange = setting(
         default=PortRange(20000, 24999),
@@ -318,10 +354,15 @@ class Config:
         """The address for Via, Contact and SDP."""
         return self.sip.advertise or self.sip.listeners[0].interface
 
-    @property
-    def media_address(self) -> str:
-        """The address of RTP in SDP."""
-        return self.media.advertise or self.sip_address
+    def media_address(self, *, is_v6: bool) -> str:
+        """The address of RTP in the SDP of calls over this IP family; "" where no RTP is bound in it."""
+        media, sip = self.media, self.sip
+        bound = first_of_family((media.listen, media.listen_v6), is_v6=is_v6)
+        if not bound:
+            return ""
+        interfaces = [listener.interface for listener in sip.listeners if not listener.is_everywhere]
+        told = (media.advertise, media.advertise_v6, sip.advertise, sip.advertise_v6, *interfaces)
+        return first_of_family(told, is_v6=is_v6) or bound
 
 
 # The annotations are text until here; whoever walks the fields needs the types.

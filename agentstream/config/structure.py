@@ -396,11 +396,17 @@ def _cross_check(document: Mapping[str, Any], config: Config, broken: frozenset[
         if name in first:
             yield Problem(file, path, f'found "{name}", which {first[name]} has already; expected a name of its own')
         first.setdefault(name, path)
-    if "sip" not in broken and not config.sip.advertise and config.sip.listeners[0].is_everywhere:
-        sentence = (
-            "is empty while the first listener is on every address; expected the IP address that phones can reach"
-        )
-        yield Problem(file, "sip.advertise", sentence)
+    if "sip" not in broken:
+        for is_v6 in (False, True):
+            wide = [at for at in config.sip.listeners if at.is_everywhere and (":" in at.interface) == is_v6]
+            if wide and not config.sip.advertised(is_v6=is_v6):
+                name = "advertise_v6" if is_v6 and config.sip.advertise else "advertise"
+                sentence = (
+                    "is empty while a listener is on every address; expected the IP address that phones can reach"
+                )
+                yield Problem(file, f"sip.{name}", sentence)
+    if "media" not in broken and config.media.listen_v6 and ":" in config.media.listen:
+        yield Problem(file, "media.listen_v6", "is a second IPv6 address; expected one in listen or in listen_v6")
     account = config.account
     if "account" not in broken and account.numbering in ("e164", "national") and not account.country_code:
         sentence = f'is empty while numbering is "{account.numbering}"; expected the code of the numbers without one'

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Callable
 from typing import Any
 
@@ -17,9 +18,29 @@ from agentstream.flow.stream import StreamOpener
 from agentstream.interfaces import Audio, ICall, IStream, StreamSpec
 from agentstream.media.plane import MediaLeg
 from agentstream.net.edge import SipEdge
-from agentstream.sdp.description import SessionDescription, parse
-from agentstream.sdp.negotiation import LocalMedia, MediaPlan, accept_answer, answer_offer, make_offer
+from agentstream.sdp import (
+    LocalMedia,
+    MediaPlan,
+    SessionDescription,
+    accept_answer,
+    answer_offer,
+    make_offer,
+    parse,
+    revise,
+)
+from agentstream.sip.grammar import format_host
 from agentstream.sip.session import Session
+
+
+@attrs.frozen(eq=False)
+class _Change:
+    """What a re-INVITE of ours asks for.
+
+    :ivar done: fires when it is agreed.
+    """
+
+    local: LocalMedia
+    done: Deferred[None] = attrs.Factory(Deferred)
 
 
 @implementer(ILeg)
@@ -53,6 +74,8 @@ class Leg:
         self._plan: MediaPlan | None = None
         self._answer: SessionDescription | None = None
         self._offer: SessionDescription | None = None
+        self._sent: SessionDescription | None = None
+        self._changes: deque[_Change] = deque()
         self._acknowledged: Deferred[None] | None = None
         self._digit_fns: list[Callable[[str, int], None]] = []
         self._is_over = False
@@ -63,10 +86,11 @@ class Leg:
 
     # Offer and answer (RFC 3264)
 
-    def consider(self, sdp: bytes) -> None:
-        """Read the offer of the INVITE, before anything is promised. Raises RemoteProtocolError with 400 or 488."""
-        if sdp:
-            self._answer, self._plan = answer_offer(parse(sdp), self._local)
+    def consider(self, offer: SessionDescription | None) -> None:
+        """Look at the offer of the INVITE, before anything is promised; None leaves the offer to us. Raises
+        RemoteProtocolError with 488."""
+        if offer is not None:
+            self._answer, self._plan = answer_offer(offer, self._local)
 
     def answer(self) -> Deferred[None]:
         """Send 200; fires when audio may flow: now, or with the ACK where the caller left the offer to us."""
@@ -76,13 +100,19 @@ class Leg:
             return succeed(None)
         self.is_answered = True
         if self._answer is not None and self._plan is not None:
-            self._edge.answer(self._session, self._answer.serialise())
-            self._describe(self._plan)
+            plan, self._plan = self._plan, None
+            self._edge.answer(self._session, self._revised(self._answer).serialise())
+            self._describe(plan)
             return succeed(None)
-        self._offer = make_offer(self._local)
+        self._offer = self._revised(make_offer(self._local))
         self._acknowledged = Deferred()
         self._edge.answer(self._session, self._offer.serialise())
         return self._acknowledged
+
+    def _revised(self, description: SessionDescription) -> SessionDescription:
+        """The description as it is sent: with the version that it must have behind the last one."""
+        self._sent = revise(self._sent, description)
+        return self._sent
 
     def acknowledged(self, sdp: bytes) -> None:
         """The ACK is here; it holds the answer where our 200 held the offer."""
@@ -102,27 +132,78 @@ class Leg:
             waiting.callback(None)
 
     def reoffered(self, sdp: bytes) -> None:
-        """A re-INVITE: the same port and the next version of our description; 488 leaves everything as it was."""
-        self._local = self._local.next_version()
+        """A re-INVITE: the same port and, where something changes, the next version of our description; 488 leaves
+        everything as it was."""
         if not sdp:
-            self._offer = make_offer(self._local)
+            self._offer = self._revised(make_offer(self._local, self._sent))
             self._edge.answer(self._session, self._offer.serialise())
             return
         try:
-            answer, plan = answer_offer(parse(sdp), self._local)
+            answer, plan = answer_offer(parse(sdp), self._local, self._plan)
         except RemoteProtocolError as error:
             self._edge.reject(self._session, error.status or 488, error.sentence)
             return
-        self._edge.answer(self._session, answer.serialise())
+        self._edge.answer(self._session, self._revised(answer).serialise())
         self._describe(plan)
 
+    def hold(self) -> Deferred[None]:
+        """Ask the caller's phone to stop sending (``sendonly``, RFC 3264 section 8.4); fires when it has agreed."""
+        return self._change(is_holding=True)
+
+    def resume(self) -> Deferred[None]:
+        """Take the hold back; fires when the caller's phone has agreed."""
+        return self._change(is_holding=False)
+
+    def _change(self, *, is_holding: bool) -> Deferred[None]:
+        if self._is_over or not self.is_answered:
+            return fail(AgentstreamError("the call is not up"))
+        change = _Change(attrs.evolve(self._local, is_holding=is_holding))
+        self._changes.append(change)
+        if len(self._changes) == 1:
+            self._edge.reinvite(self._session, self._make_change)
+        return change.done
+
+    def _make_change(self) -> bytes:
+        """The offer of the first change, made when its re-INVITE is sent."""
+        self._offer = self._revised(make_offer(self._changes[0].local, self._sent))
+        return self._offer.serialise()
+
+    def change_answered(self, sdp: bytes) -> None:
+        """Our re-INVITE got its answer."""
+        change = self._changes.popleft()
+        offer, self._offer = self._offer, None
+        assert offer is not None
+        try:
+            plan = accept_answer(offer, parse(sdp))
+        except RemoteProtocolError as error:
+            change.done.errback(AgentstreamError(error.sentence))
+            self.hang_up(error.sentence)
+            return
+        self._local = change.local
+        self._describe(plan)
+        self._next_change()
+        change.done.callback(None)
+
+    def change_refused(self, reason: str) -> None:
+        """Our re-INVITE was refused: everything stays as it was."""
+        change = self._changes.popleft()
+        self._offer = None
+        self._next_change()
+        change.done.errback(AgentstreamError(reason))
+
+    def _next_change(self) -> None:
+        if self._changes:
+            self._edge.reinvite(self._session, self._make_change)
+
     def _describe(self, plan: MediaPlan) -> None:
+        if plan == self._plan:
+            return  # a session refresh: what is heard goes on undisturbed
         self._plan = plan
         self._media.describe(plan, self._signalling_host, self._nat)
         self.call.event(
             "media_agreed",
             codec=plan.codec,
-            remote=f"{plan.remote_host}:{plan.remote_port}",
+            remote=f"{format_host(plan.remote_host)}:{plan.remote_port}",
             port=self._media.port,
             may_send=plan.may_send,
             may_receive=plan.may_receive,
@@ -198,3 +279,5 @@ class Leg:
         self._media.close()
         if waiting is not None:
             waiting.errback(AgentstreamError("the caller is gone"))
+        while self._changes:
+            self._changes.popleft().done.errback(AgentstreamError("the caller is gone"))

@@ -13,6 +13,7 @@ from twisted.internet.defer import Deferred, succeed
 from twisted.internet.interfaces import IReactorTime
 from twisted.logger import Logger
 
+from agentstream.config.model import Trunk
 from agentstream.errors import RemoteProtocolError, ResourceError
 from agentstream.flow.call import Call, utc_now
 from agentstream.flow.leg import Leg
@@ -23,16 +24,22 @@ from agentstream.flow.timeline import Event as TimelineEvent
 from agentstream.flow.timeline import Timeline
 from agentstream.media.plane import MediaPlane
 from agentstream.net.edge import SipEdge
-from agentstream.sdp.negotiation import LocalMedia
+from agentstream.sdp import LocalMedia, SessionDescription, family_of, parse
 from agentstream.sip.events import (
     AckReceived,
     Event,
     InviteCancelled,
     InviteReceived,
+    ReinviteAnswered,
     ReinviteReceived,
+    ReinviteRefused,
     SessionEnded,
 )
+from agentstream.sip.grammar import format_host
 from agentstream.sip.session import Session
+
+LegEvent = AckReceived | ReinviteReceived | ReinviteAnswered | ReinviteRefused | InviteCancelled | SessionEnded
+"""What belongs to a call that is there already."""
 
 RETRY_AFTER_S = 5
 """What a node that is full tells its callers (RFC 3261 section 20.33)."""
@@ -74,16 +81,20 @@ class Switchboard:
         """Take one event of the SIP stack."""
         if isinstance(event, InviteReceived):
             self._invited(event)
-        elif isinstance(event, AckReceived | ReinviteReceived | InviteCancelled | SessionEnded):
+        elif isinstance(event, LegEvent):
             leg = self._legs.get(event.session)
             if leg is not None:
                 self._tell(leg, event)
 
-    def _tell(self, leg: Leg, event: AckReceived | ReinviteReceived | InviteCancelled | SessionEnded) -> None:
+    def _tell(self, leg: Leg, event: LegEvent) -> None:
         if isinstance(event, AckReceived):
             leg.acknowledged(event.sdp)
         elif isinstance(event, ReinviteReceived):
             leg.reoffered(event.sdp)
+        elif isinstance(event, ReinviteAnswered):
+            leg.change_answered(event.sdp)
+        elif isinstance(event, ReinviteRefused):
+            leg.change_refused(event.reason)
         else:
             del self._legs[event.session]
             is_ours = isinstance(event, SessionEnded) and event.by != "remote"
@@ -103,20 +114,40 @@ class Switchboard:
         elif self.plane.is_overloaded:
             self._refuse(event, 503, "the media tick runs late: this node takes no more calls")
         else:
-            try:
-                media = self.plane.open_leg()
-            except ResourceError as error:
-                self._refuse(event, 503, str(error))
-                return
-            local = LocalMedia(config.media_address, media.port, session_id=self.random_bits(62))
-            leg = Leg(self.edge, event.session, media, local, event.source.host, trunk.nat, self.streams)
-            try:
-                leg.consider(event.sdp)
-            except RemoteProtocolError as error:
-                media.close()
-                self._refuse(event, error.status or 488, error.sentence)
-                return
-            self._begin(event, leg, route.flow, trunk.name)
+            self._admit(event, trunk, route.flow)
+
+    def _admit(self, event: InviteReceived, trunk: Trunk, flow: str) -> None:
+        """Look at the offer, and give the call ports of the IP family that it wants."""
+        try:
+            offer = parse(event.sdp) if event.sdp else None
+            is_v6 = self._is_v6(offer, event.source.host)
+            address = self.loaded.config.media_address(is_v6=is_v6)
+            if not address:
+                raise RemoteProtocolError(f"RTP over {'IPv6' if is_v6 else 'IPv4'} is not served here", 488)
+            media = self.plane.open_leg(is_v6=is_v6)
+        except RemoteProtocolError as error:
+            self._refuse(event, error.status, error.sentence)
+            return
+        except ResourceError as error:
+            self._refuse(event, 503, str(error))
+            return
+        local = LocalMedia(address, media.port, session_id=self.random_bits(62))
+        leg = Leg(self.edge, event.session, media, local, event.source.host, trunk.nat, self.streams)
+        try:
+            leg.consider(offer)
+        except RemoteProtocolError as error:
+            media.close()
+            self._refuse(event, error.status or 488, error.sentence)
+            return
+        self._begin(event, leg, flow, trunk.name)
+
+    def _is_v6(self, offer: SessionDescription | None, source: str) -> bool:
+        """The offer's own family; where the offer is ours to make, that of the signalling if RTP is bound in it."""
+        kind = family_of(offer) if offer is not None else ""
+        if kind:
+            return kind == "IP6"
+        is_v6 = ":" in source
+        return is_v6 if self.loaded.config.media_address(is_v6=is_v6) else not is_v6
 
     def _begin(self, event: InviteReceived, leg: Leg, flow: str, trunk: str) -> None:
         sid = self.new_sid()
@@ -138,13 +169,13 @@ class Switchboard:
         leg.call = call
         self.calls[sid] = call
         self._legs[event.session] = leg
-        call.event("invite_received", trunk=trunk, source=f"{event.source.host}:{event.source.port}")
+        call.event("invite_received", trunk=trunk, source=f"{format_host(event.source.host)}:{event.source.port}")
         call.start()
 
     def _refuse(self, event: InviteReceived, status: int, sentence: str) -> None:
         self.log.info(
             "the call from {source} to {called} was refused with {status}: {sentence}",
-            source=f"{event.source.host}:{event.source.port}",
+            source=f"{format_host(event.source.host)}:{event.source.port}",
             called=event.request.uri.user_text,
             status=status,
             sentence=sentence,

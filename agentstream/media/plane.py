@@ -169,14 +169,15 @@ class MediaPlane:
         """Every tick of the last second was late: take no more calls."""
         return self._late_in_a_row >= LATE_TICKS
 
-    def open_leg(self) -> MediaLeg:
-        """A new leg with ports of its own. Raises ResourceError when there is no row or no port pair."""
+    def open_leg(self, *, is_v6: bool = False) -> MediaLeg:
+        """A new leg with ports of its own, of this IP family. Raises ResourceError when there is no row or no port
+        pair."""
         if not self._free:
             raise ResourceError(f"all {self.settings.rows} calls that [media] max_calls allows are up")
         now = self._clock.seconds()
         row = heapq.heappop(self._free)
         try:
-            port = self._ports.open(row, now)
+            port = self._ports.open(row, now, is_v6=is_v6)
         except ResourceError:
             heapq.heappush(self._free, row)
             raise
@@ -278,7 +279,10 @@ class MediaPlane:
         """Point a row at what its far end described."""
         law = ALAW if plan.codec == "PCMA" else ULAW
         address = (plan.remote_host, plan.remote_port)
-        self._rings.forget_source(row)
+        if self._reception.described(row) != address:
+            # Elsewhere: nothing of the stream before says when this one's sound is due. From the same place the ring
+            # finds out by itself whether the stream goes on.
+            self._rings.forget_source(row)
         self._reception.describe(
             row,
             Latch(address, signalling_host, nat),

@@ -62,7 +62,7 @@ class DatagramPorts(Protocol):
     discarded: list[int]
     socket_errors: int
 
-    def open(self, row: int, now: float) -> int:
+    def open(self, row: int, now: float, *, is_v6: bool = False) -> int:
         """Bind a pair for this row; returns the even port. Raises ResourceError when none is left."""
 
     def close(self, row: int, now: float) -> None:
@@ -130,19 +130,20 @@ class _Pair:
 class KernelPorts:
     """Real UDP sockets.
 
-    :param host: the IP literal to bind.
+    :param host: the IP literal to bind. :param host_v6: the one for calls over IPv6, where ``host`` is of IPv4.
     :param first: the lowest port number that may be used; rounded up to even.
     :param last: the highest, inclusive.
     :param rows: how many rows there can be.
     :param use_epoll: None decides by what the platform has.
     """
 
-    def __init__(self, host: str, first: int, last: int, rows: int, use_epoll: bool | None = None) -> None:
+    def __init__(
+        self, host: str, first: int, last: int, rows: int, use_epoll: bool | None = None, host_v6: str = ""
+    ) -> None:
         if use_epoll is None:
             use_epoll = hasattr(select, "epoll")
         self._poll: Any = _EpollPoll() if use_epoll else _SelectorPoll()
-        self._host = host
-        self._family = socket.AF_INET6 if ":" in host else socket.AF_INET
+        self._hosts = {":" in address: address for address in (host_v6, host) if address}
         self._free = deque(range(first + first % 2, last, 2))
         self._count = len(self._free)
         self._range = (first, last)
@@ -155,13 +156,16 @@ class KernelPorts:
         self.socket_errors = 0
         self.rtcp_received = 0
 
-    def open(self, row: int, now: float) -> int:
+    def open(self, row: int, now: float, *, is_v6: bool = False) -> int:
+        host = self._hosts.get(is_v6)
+        if host is None:
+            raise ResourceError(f"RTP is not bound on an {'IPv6' if is_v6 else 'IPv4'} address: see [media] listen")
         self.release(now)
         refused = 0
         for _ in range(len(self._free)):
             port = self._free.popleft()
             try:
-                pair = self._bind_pair(port)
+                pair = self._bind_pair(host, port)
             except OSError as error:
                 if error.errno in (errno.EMFILE, errno.ENFILE):
                     self._free.appendleft(port)
@@ -170,7 +174,7 @@ class KernelPorts:
                     ) from None
                 if error.errno not in (errno.EADDRINUSE, errno.EACCES):
                     self._free.appendleft(port)
-                    raise ResourceError(f"RTP cannot bind {self._host}: {error.strerror}") from None
+                    raise ResourceError(f"RTP cannot bind {host}: {error.strerror}") from None
                 refused += 1
                 self._free.append(port)  # somebody else's now, perhaps free later
                 continue
@@ -186,19 +190,25 @@ class KernelPorts:
             f"{len(self._quarantine)} draining, {refused} taken by other programs; widen [media] ports"
         )
 
-    def _bind_pair(self, port: int) -> _Pair:
-        rtp = self._bind(port)
+    @classmethod
+    def _bind_pair(cls, host: str, port: int) -> _Pair:
+        rtp = cls._bind(host, port)
         try:
-            return _Pair(port, rtp, self._bind(port + 1))
+            return _Pair(port, rtp, cls._bind(host, port + 1))
         except OSError:
             rtp.close()
             raise
 
-    def _bind(self, port: int) -> socket.socket:
-        sock = socket.socket(self._family, socket.SOCK_DGRAM)
+    @staticmethod
+    def _bind(host: str, port: int) -> socket.socket:
+        is_v6 = ":" in host
+        sock = socket.socket(socket.AF_INET6 if is_v6 else socket.AF_INET, socket.SOCK_DGRAM)
         try:
             sock.setblocking(False)
-            sock.bind((self._host, port))
+            if is_v6:
+                # An IPv4 caller would come as ::ffff:a.b.c.d here, which no description names.
+                sock.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
+            sock.bind((host, port))
         except OSError:
             sock.close()
             raise

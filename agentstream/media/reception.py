@@ -45,6 +45,8 @@ class Reception:
         self._digit_type = np.full(rows, NO_PAYLOAD_TYPE, np.int16)
         self._law = np.zeros(rows, np.uint8)
         self._hears = np.zeros(rows, np.bool_)
+        # row -> payload type and law before a change of codec, until the first packet of the new one
+        self._leaving: dict[int, tuple[int, int]] = {}
         self.latched: list[Address | None] = [None] * rows
         self._latches: list[Latch | None] = [None] * rows
         self._digits: list[DigitReceiver | None] = [None] * rows
@@ -62,7 +64,16 @@ class Reception:
         self.refused[row] = Counter()
 
     def describe(self, row: int, latch: Latch, audio_type: int, digit_type: int | None, law: int, hears: bool) -> None:
-        """What a remote description says. Every new one learns its source anew."""
+        """What a remote description says. Every new one learns its source anew.
+
+        What was sent in the codec before goes on to be heard until the first packet in the new one: the far end
+        changes when our answer reaches it, and not when we send it.
+        """
+        before = int(self._audio_type[row])
+        if before not in (NO_PAYLOAD_TYPE, audio_type) and digit_type != before:
+            self._leaving[row] = (before, int(self._law[row]))
+        else:
+            self._leaving.pop(row, None)
         self._audio_type[row] = audio_type
         self._digit_type[row] = NO_PAYLOAD_TYPE if digit_type is None else digit_type
         self._law[row] = law
@@ -72,9 +83,15 @@ class Reception:
         if self._digits[row] is None:
             self._digits[row] = DigitReceiver()
 
+    def described(self, row: int) -> Address | None:
+        """The address in the far end's last description."""
+        latch = self._latches[row]
+        return None if latch is None else latch.described
+
     def close(self, row: int) -> None:
         self._audio_type[row] = self._digit_type[row] = NO_PAYLOAD_TYPE
         self._hears[row] = False
+        self._leaving.pop(row, None)
         self.latched[row] = self._latches[row] = self._digits[row] = None
 
     def take(self, arrived: Pass, tick: int, now: float) -> None:
@@ -90,6 +107,9 @@ class Reception:
         payload_type = headers.payload_type[:count]
         is_audio = payload_type == self._audio_type[rows]
         is_digit = payload_type == self._digit_type[rows]
+        law = self._law[rows]
+        if self._leaving:
+            self._admit_old_codec(arrived.rows, payload_type, is_audio, law)
         is_heard = is_audio | is_digit
         latched = self.latched
         strangers = [
@@ -114,17 +134,34 @@ class Reception:
             for at in np.flatnonzero(is_digit).tolist():
                 self._take_digit(int(rows[at]), at, now)
         is_audio &= is_heard
+        if self._leaving:
+            for row in rows[is_audio & (payload_type == self._audio_type[rows])].tolist():
+                self._leaving.pop(row, None)
         chosen = slice(0, count) if is_audio.all() else np.flatnonzero(is_audio)
         self.statistics.time(rows[chosen], headers.timestamp[:count][chosen], now)
         is_audio &= self._hears[rows]
-        self._decode(rows, is_audio)
+        self._decode(rows, is_audio, law)
 
-    def _decode(self, rows: IntArray, is_audio: npt.NDArray[np.bool_]) -> None:
+    def _admit_old_codec(
+        self,
+        rows: list[int],
+        payload_type: npt.NDArray[np.generic],
+        is_audio: npt.NDArray[np.bool_],
+        law: npt.NDArray[np.uint8],
+    ) -> None:
+        """Rows whose codec has changed: the old one is audio too, in its own law, until the new one is there."""
+        for at, row in enumerate(rows):
+            leaving = self._leaving.get(row)
+            if leaving is not None and payload_type[at] == leaving[0]:
+                is_audio[at] = True
+                law[at] = leaving[1]
+
+    def _decode(self, rows: IntArray, is_audio: npt.NDArray[np.bool_], law_of: npt.NDArray[np.uint8]) -> None:
         """Group what is heard by law, offset and length, decode each group at once, and put it into the rings."""
         count = len(rows)
         headers = self._headers
         offset, length = headers.payload_offset[:count], headers.payload_length[:count]
-        shape = (length.astype(np.int64) << 16) | (offset << 1) | self._law[rows]
+        shape = (length.astype(np.int64) << 16) | (offset << 1) | law_of
         shape[~is_audio] = -1
         for key in np.unique(shape).tolist():
             if key <= 0xFFFF:
@@ -149,6 +186,10 @@ class Reception:
         if latch is None:
             return False
         address = (source[0], source[1])
+        latched = self.latched[row]
+        if latched is not None and latched[:2] == address:
+            # An IPv6 source comes with a flow label and a scope, which say nothing about who it is.
+            return True
         silent_ticks = tick - int(self._heard_tick[row])
         if not latch.admits(address, int(self._headers.sequence_number[at]), self.latched[row], silent_ticks):
             return False

@@ -9,7 +9,15 @@ sentence for its Warning.
 from __future__ import annotations
 
 from agentstream.sdp.description import Connection, MediaDescription, Origin, SessionDescription, parse
-from agentstream.sdp.negotiation import LocalMedia, MediaPlan, accept_answer, answer_offer, make_offer
+from agentstream.sdp.negotiation import (
+    LocalMedia,
+    MediaPlan,
+    accept_answer,
+    answer_offer,
+    family_of,
+    make_offer,
+    revise,
+)
 
 __all__ = [
     "Connection",
@@ -20,6 +28,8 @@ __all__ = [
     "SessionDescription",
     "accept_answer",
     "answer_offer",
+    "family_of",
     "make_offer",
     "parse",
+    "revise",
 ]

@@ -88,33 +88,34 @@ class Network:
 class MemoryPorts:
     """The datagram ports of the media tick, on a :class:`Network`; the contract of media/ports.py."""
 
-    def __init__(self, network: Network, host: str, ports: Iterable[int], rows: int) -> None:
+    def __init__(self, network: Network, host: str, ports: Iterable[int], rows: int, host_v6: str = "") -> None:
         self._network = network
-        self._host = host
+        self._hosts = {":" in address: address for address in (host_v6, host) if address}
         self._free = deque(ports)
-        self._ports: dict[int, int] = {}
+        self._ports: dict[int, Address] = {}
         self._queues: dict[int, deque[tuple[bytes, Address]]] = {}
         self.discarded = [0] * rows
         self.socket_errors = 0
 
-    def open(self, row: int, now: float) -> int:
-        if not self._free:
+    def open(self, row: int, now: float, *, is_v6: bool = False) -> int:
+        if not self._free or is_v6 not in self._hosts:
             raise ResourceError("no RTP port pair is free; widen [media] ports")
         port = self._free.popleft()
         queue: deque[tuple[bytes, Address]] = deque()
-        self._network.bind((self._host, port), lambda data, source: queue.append((data, source)))
-        self._ports[row], self._queues[row] = port, queue
+        here = (self._hosts[is_v6], port)
+        self._network.bind(here, lambda data, source: queue.append((data, source)))
+        self._ports[row], self._queues[row] = here, queue
         self.discarded[row] = 0
         return port
 
     def close(self, row: int, now: float) -> None:
-        port = self._ports.pop(row)
+        here = self._ports.pop(row)
         del self._queues[row]
-        self._network.unbind((self._host, port))
-        self._free.append(port)
+        self._network.unbind(here)
+        self._free.append(here[1])
 
     def sender(self, row: int) -> Callable[[memoryview, Address], object]:
-        here = (self._host, self._ports[row])
+        here = self._ports[row]
         return lambda packet, address: self._network.send(bytes(packet), here, address)
 
     def receive(self, inbox: list[memoryview], into: Pass) -> bool:

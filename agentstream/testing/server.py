@@ -146,7 +146,7 @@ class ServerUnderTest:
 
     def _make_ports(self, loaded: Loaded) -> MemoryPorts:
         media = loaded.config.media
-        return MemoryPorts(self.reactor.network, media.listen, media.ports.pairs, media.max_calls)
+        return MemoryPorts(self.reactor.network, media.listen, media.ports.pairs, media.max_calls, media.listen_v6)
 
     # Start and stop
 

@@ -33,6 +33,7 @@ def test_what_is_no_port_range(text: str) -> None:
         ("udp:5060", Listener("udp", 5060, "")),
         ("udp:0:interface=127.0.0.1", Listener("udp", 0, "127.0.0.1")),
         ("udp:5060:interface=\\:\\:1", Listener("udp", 5060, "::1")),
+        ("tcp:5060:interface=[::1]", Listener("tcp", 5060, "::1")),
     ],
 )
 def test_listeners(text: str, listener: Listener) -> None:
@@ -41,7 +42,7 @@ def test_listeners(text: str, listener: Listener) -> None:
 
 @pytest.mark.parametrize(
     "text",
-    ["", "udp", "udp:", "tcp:5060", "udp:65536", "udp:5060:interface=here", "udp:5060:interface=::1", "udp:5060:a=b"],
+    ["", "udp", "udp:", "tls:5060", "udp:65536", "udp:5060:interface=here", "udp:5060:interface=::1", "udp:5060:a=b"],
 )
 def test_what_is_no_listener(text: str) -> None:
     with pytest.raises(ValueError, match=r"^a listener such as"):

@@ -25,7 +25,7 @@ def test_nothing_at_all_is_a_config() -> None:
     config, broken, problems = read_config({}, "folder/a.toml")
     assert not problems and not broken
     assert config.flows.path == (Path("folder/flows"),)
-    assert config.sip_address == config.media_address == "127.0.0.1"
+    assert config.sip_address == config.media_address(is_v6=False) == "127.0.0.1"
 
 
 @pytest.mark.parametrize(
@@ -44,8 +44,14 @@ def test_nothing_at_all_is_a_config() -> None:
         ("[[node]]", "node: found a list of tables, expected a table"),
         ("stream.chunk_ms = 30", "stream.chunk_ms: found 30, expected a whole number of ms from 20 to 200, a multiple"),
         ("node.name = 1979-05-27", "node.name: found 1979-05-27, expected a string"),
-        ('sip.listen = ["udp:5060"]', "sip.advertise: is empty while the first listener is on every address"),
-        ('sip.listen = ["tcp:5060"]', 'sip.listen[0]: found "tcp:5060", expected a listener such as'),
+        ('sip.listen = ["udp:5060"]', "sip.advertise: is empty while a listener is on every address"),
+        ('sip.listen = ["tls:5061"]', 'sip.listen[0]: found "tls:5061", expected a listener such as'),
+        (
+            'sip = {listen = ["udp:5060", "tcp:5060:interface=[::]"], advertise = "203.0.113.7"}',
+            "sip.advertise_v6: is empty while a listener is on every address",
+        ),
+        ('media = {listen = "::1", listen_v6 = "::1"}', "media.listen_v6: is a second IPv6 address"),
+        ('media.listen_v6 = "127.0.0.1"', 'media.listen_v6: found "127.0.0.1", expected an IPv6 address'),
     ],
 )
 def test_one_mistake_and_its_sentence(text: str, problem: str) -> None:

@@ -86,10 +86,10 @@ def test_taking_whole_rows_would_be_found(world: World, monkeypatch: pytest.Monk
     """Plant the breach: payloads taken at the length that is usual, not at the length that was received."""
     decode_rows = Reception._decode
 
-    def planted(self: Reception, rows: Any, is_audio: Any) -> None:
+    def planted(self: Reception, rows: Any, is_audio: Any, law: Any) -> None:
         lengths = self._headers.payload_length
         lengths[: len(rows)][is_audio & (lengths[: len(rows)] < 160)] = 160
-        decode_rows(self, rows, is_audio)
+        decode_rows(self, rows, is_audio, law)
 
     monkeypatch.setattr(Reception, "_decode", planted)
     assert foreign_heard(world)
