@@ -73,7 +73,7 @@ class Reinvites:
 
     def stop(self) -> None:
         """The session is over: nothing more is sent; a 2xx that comes all the same is acknowledged."""
-        self._make_offer = None
+        self._make_offer = self._transaction = None
         self._stack.timers.cancel_all(self)
 
     def timer_fired(self, letter: str, now: float) -> None:
@@ -112,15 +112,13 @@ class Reinvites:
             # dialog."
             self._finish()
             self._session.give_up(now, "remote" if status == 481 else "timeout", f"our re-INVITE: {reason}")
-        elif status == 491 and self._tries < MOST_TRIES and self._make_offer is not None:
+        elif status == 491 and self._tries < MOST_TRIES:
             self._transaction = None
             self._stack.timers.cancel(self, "final")
             self._stack.timers.set(self, "491", now + self._pause_s())
-        elif self._make_offer is not None:
-            self._finish()
-            self._stack.events.append(ReinviteRefused(self._session, status, reason))
         else:
             self._finish()
+            self._stack.events.append(ReinviteRefused(self._session, status, reason))
 
     def _pause_s(self) -> float:
         # 14.1: "If the UAC is the owner of the Call-ID of the dialog ID (meaning it generated the value), T is a

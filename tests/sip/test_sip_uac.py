@@ -18,6 +18,8 @@ from agentstream.sip.uri import parse_uri
 from agentstream.testing.sip_peer import SipPeer, read, tag_of
 from tests.sip.kit import PEER, SDP, Bench
 
+pytestmark = pytest.mark.rfc(3261)
+
 
 def call(bench: Bench) -> tuple[Session, bytes]:
     """A call of ours and its INVITE."""
@@ -257,6 +259,54 @@ def test_of_a_fork_the_first_answer_wins_and_the_others_are_ended() -> None:
     winner.called_by(data)
     assert [read(data).status for data in bench.receive(winner.bye())] == [200]
     bench.event(SessionEnded)
+    bench.settle()
+
+
+def test_of_three_answers_all_are_acknowledged_and_two_are_ended() -> None:
+    """RFC 3261 section 13.2.2.4; each loser's repeated 200 gets the ACK of its own dialog again."""
+    bench = Bench()
+    peers = [SipPeer(user=f"branch{number}") for number in range(3)]
+    session, data = call(bench)
+    answers = [peer.respond(data, 200, "OK", SDP) for peer in peers]
+    sent = [[read(one) for one in bench.receive(answer)] for answer in answers]
+    assert [[one.method for one in ones] for ones in sent] == [["ACK"], ["ACK", "BYE"], ["ACK", "BYE"]]
+    assert [tag_of(ones[0].header("to")) for ones in sent] == [peer.local_tag for peer in peers]
+    assert [type(event) for event in bench.events()] == [InviteAnswered]
+    for answer, ones in zip(answers, sent, strict=True):
+        assert [read(one) for one in bench.receive(answer)] == ones[:1]
+    # A loser that hangs up by itself is told that it need not.
+    peers[1].called_by(data)
+    assert [read(one).status for one in bench.receive(peers[1].bye())] == [481]
+    bench.events()
+    bench.stack.hang_up(session, bench.now)
+    bench.settle()
+
+
+def test_every_branch_that_answers_behind_our_cancel_is_ended() -> None:
+    bench = Bench()
+    peers = [SipPeer(user=f"branch{number}") for number in range(2)]
+    session, data = call(bench)
+    for peer in peers:
+        bench.receive(peer.respond(data, 180, "Ringing"))
+    bench.stack.hang_up(session, bench.now)
+    assert bench.lines() == ["CANCEL"]
+    bench.events()
+    for peer in peers:
+        sent = [read(one) for one in bench.receive(peer.respond(data, 200, "OK", SDP))]
+        assert [one.method for one in sent] == ["ACK", "BYE"]
+        assert {tag_of(one.header("to")) for one in sent} == {peer.local_tag}
+        assert 'text="the call was cancelled"' in sent[1].header("reason")
+    assert bench.events() == []
+    bench.settle()
+
+
+def test_an_answer_behind_the_refusal_of_another_branch_changes_nothing() -> None:
+    """A proxy sends one final refusal, or 2xx; behind a refusal the transaction takes nothing else (figure 5)."""
+    bench, peer = Bench(), SipPeer()
+    _, data = call(bench)
+    bench.receive(peer.respond(data, 486, "Busy Here"))
+    bench.event(InviteRefused)
+    assert bench.receive(SipPeer().respond(data, 200, "OK", SDP)) == []
     bench.settle()
 
 
