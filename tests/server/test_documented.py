@@ -27,7 +27,7 @@ TESTS = [(number, name) for number, text in enumerate(EXAMPLES) for name in re.f
 def folder(tmp_path: Path) -> Iterator[Path]:
     """A folder with the drop-in of docs/applets.md in it, and one for its tests."""
     path = list(applets.__path__)
-    example = re.search(r"```python\n(.*?)```", (DOCS / "applets.md").read_text(), re.DOTALL)
+    example = re.search(r"## A whole one.*?```python\n(.*?)```", (DOCS / "applets.md").read_text(), re.DOTALL)
     assert example is not None
     (tmp_path / "ask.py").write_text(example[1])
     (tmp_path / "tests").mkdir()
