@@ -205,7 +205,7 @@ def _parse_media(text: str) -> MediaDescription:
     port = number(words[1].partition("/")[0], 65535)
     if port is None:
         raise RemoteProtocolError("an m= line's port is not a number below 65536", 400)
-    return MediaDescription(words[0].lower(), port, words[2].upper(), tuple(words[3:]))
+    return MediaDescription(words[0].lower(), port, words[2], tuple(words[3:]))
 
 
 def _direction(attributes: Attributes) -> str | None:

@@ -178,7 +178,7 @@ def accept_answer(offer: SessionDescription, answer: SessionDescription) -> Medi
         # RFC 3264 section 6: "The answer MUST contain exactly the same number of m= lines as the offer".
         raise RemoteProtocolError("the answer has not as many media as the offer", 488)
     media = answer.media[place]
-    if media.kind != "audio" or media.protocol != PROTOCOL:
+    if media.kind != "audio" or media.protocol.upper() != PROTOCOL:
         raise RemoteProtocolError("the answer to our audio is not audio over RTP/AVP", 488)
     if media.port == 0:
         raise RemoteProtocolError("the answer declines the audio", 488)
@@ -206,7 +206,7 @@ def _accept(
 ) -> tuple[MediaPlan, MediaDescription]:
     if media.port == 0:
         raise RemoteProtocolError("the offer's audio has port 0", 488)
-    if media.protocol != PROTOCOL:
+    if media.protocol.upper() != PROTOCOL:
         raise RemoteProtocolError("only audio over RTP/AVP is served", 488)
     pairs = [(form, _codec_of(media, form)) for form in media.formats]
     # RFC 3264 section 6.1: "it is RECOMMENDED that the answerer ... list the formats in the same relative order they

@@ -12,8 +12,8 @@ from agentstream.errors import LocalProtocolError
 from agentstream.sip.events import ReinviteAnswered, ReinviteRefused
 from agentstream.sip.hop import Hop
 from agentstream.sip.message import Response
-from agentstream.sip.timers import Deadline
-from agentstream.sip.transactions import ClientTransaction, Transaction
+from agentstream.sip.timers import T1, Deadline
+from agentstream.sip.transactions import PROCEEDING, ClientTransaction, Transaction
 
 if TYPE_CHECKING:
     from agentstream.sip.session import Session
@@ -36,6 +36,7 @@ class Reinvites:
         self._stack = session.stack
         self._make_offer: MakeOffer | None = None
         self._transaction: ClientTransaction | None = None
+        self._left: ClientTransaction | None = None
         self._acks: dict[ClientTransaction, tuple[bytes, Hop]] = {}
         self._tries = 0
         self.deadlines: dict[str, Deadline] = {}
@@ -71,14 +72,21 @@ class Reinvites:
         self._transaction = stack.send_in_dialog(dialog, "INVITE", now, self, fields, make_offer())
         stack.timers.set(self, "final", now + stack.ring_limit_s)
 
-    def stop(self) -> None:
+    def stop(self, now: float) -> None:
         """The session is over: nothing more is sent; a 2xx that comes all the same is acknowledged."""
-        self._make_offer = self._transaction = None
         self._stack.timers.cancel_all(self)
+        self._left, self._make_offer, self._transaction = self._transaction, None, None
+        if self._left is not None:
+            # 15.1.2 has the peer answer what is pending when a BYE ends the dialog (487); one that does not is not
+            # waited for longer than for any other answer.
+            self._stack.timers.set(self, "left", now + 64 * T1)
 
     def timer_fired(self, letter: str, now: float) -> None:
         if letter == "491":
             self.proceed(now)
+        elif letter == "left":
+            if self._left is not None and self._left.state == PROCEEDING:
+                self._left.end(now)
         else:
             self._session.give_up(now, "timeout", "no final answer to our re-INVITE")
 
@@ -139,3 +147,6 @@ class Reinvites:
     def transaction_ended(self, transaction: Transaction, now: float) -> None:
         if isinstance(transaction, ClientTransaction):
             self._acks.pop(transaction, None)
+        if transaction is self._left:
+            self._left = None
+            self._stack.timers.cancel(self, "left")

@@ -332,7 +332,7 @@ class Session:
             self.state = ENDED
             self._emit(event)
             if self._reinvites is not None:
-                self._reinvites.stop()
+                self._reinvites.stop(now)
 
     def _forget(self, now: float) -> None:
         """Nothing is owed any more: out of the tables."""

@@ -265,6 +265,19 @@ def test_a_peer_that_is_always_trying() -> None:
     assert bench.event(SessionEnded).reason == "no final answer to our re-INVITE"
 
 
+def test_a_peer_that_is_always_trying_and_then_hangs_up() -> None:
+    """Its INVITE never gets the 487 that 15.1.2 asks for."""
+    bench, peer = Bench(), SipPeer()
+    session = answered_by_us(bench, peer)
+    data = reinvited(bench, session)
+    bench.receive(peer.respond(data, 100, "Trying"))
+    bench.receive(peer.bye())
+    bench.event(SessionEnded)
+    bench.advance(32.5)
+    assert not bench.stack.clients
+    bench.settle()
+
+
 def test_an_unreachable_peer_keeps_its_call() -> None:
     bench, peer = Bench(), SipPeer()
     session = answered_by_us(bench, peer)
