@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import base64
+import datetime
 from typing import Any
 from urllib.parse import parse_qsl
 
+import attrs
 import pytest
 
 from agentstream.flow import dynamic_url
@@ -103,6 +105,29 @@ def test_a_caller_who_hangs_up_while_the_url_is_asked() -> None:
         phone.hang_up()
         server.advance(0.1)
         assert web.lost == 1 and not server.live_calls and not server.events("stream_failed")
+
+
+@pytest.mark.parametrize(
+    ("zone", "created", "current"),
+    [
+        ("", "Tue, 03 Sep 2024 11:44:54", "2024-09-03 11:44:59"),
+        ("America/New_York", "Tue, 03 Sep 2024 02:14:54", "2024-09-03 02:14:59"),
+    ],
+    ids=["Asia/Kolkata by default", "as the account says"],
+)
+def test_row_31_times_are_those_of_the_account(zone: str, created: str, current: str) -> None:
+    config = {"account": {"time_zone": zone}} if zone else {}
+    came = datetime.datetime(2024, 9, 3, 6, 14, 54, tzinfo=datetime.UTC)
+    with ServerUnderTest(bot_flow(url=ASKED), config) as server:
+        switchboard = server.service.switchboard
+        switchboard.wall_clock = lambda: came
+        asked_at = came + datetime.timedelta(seconds=5)
+        switchboard.streams = attrs.evolve(switchboard.streams, wall_clock=lambda: asked_at)
+        web = WebServer(server.reactor, [answer("no")])
+        server.call()
+        server.advance(0.5)
+        asked = dict(parse_qsl(web.targets[0].partition("?")[2]))
+        assert (asked["Created"], asked["CurrentTime"]) == (created, current)
 
 
 # Row 29: SIP headers

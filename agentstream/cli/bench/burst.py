@@ -31,6 +31,7 @@ _SPARE_S = 30.0
 _CALLS_A_SECOND = 50
 _CALM_S = 3.0
 _AFTER_S = 2.0
+_CLEARED_S = 1.0
 
 Window = tuple[int, int]
 
@@ -106,7 +107,7 @@ class Bursts:
         others, began = machine.others_s(), time.monotonic()
         calm = (time.monotonic_ns(), time.monotonic_ns() + int(_CALM_S * 1e9))
         self.rest(_CALM_S)
-        windows = [self.burst(bot) for _ in range(self.rounds)]
+        bursts = [self.burst(bot) for _ in range(self.rounds)]
         others_percent = 100 * max(0.0, machine.others_s() - others) / (time.monotonic() - began)
         load.say("finish")
         self.family.expect(load, "saved", _SPARE_S + self.calls / _CALLS_A_SECOND)
@@ -120,24 +121,24 @@ class Bursts:
             "seconds": self.seconds,
             "message_ms": self.message_ms,
             "others_percent": round(others_percent, 1),
+            "setup": attrs.asdict(lateness(received, calm, (0, calm[0]))),
             "calm": attrs.asdict(lateness(received, calm, calm)),
             "bursts": [
-                {"read_s": round((end - start) / 1e9 - _AFTER_S, 2), **attrs.asdict(lateness(received, calm, window))}
-                for window in windows
-                for start, end in [window]
+                {"read_s": round((read - start) / 1e9, 2), **attrs.asdict(lateness(received, calm, (start, end)))}
+                for start, read, end in bursts
             ],
             "server": _said_at_the_end(server),
         }
 
-    def burst(self, bot: Child) -> Window:
-        """One burst, from its first byte to a while after the last has been taken by the kernel."""
+    def burst(self, bot: Child) -> tuple[int, int, int]:
+        """One burst: when its first byte was written, when its last was read, and when all was cleared and over."""
         bot.say("burst", seconds=self.seconds, message_ms=self.message_ms)
         start = self.family.expect(bot, "bursting", _SPARE_S)["at_ns"]
-        end = self.family.expect(bot, "written", _SPARE_S)["at_ns"] + int(_AFTER_S * 1e9)
+        read = self.family.expect(bot, "read", _SPARE_S)["at_ns"]
         self.rest(_AFTER_S)
         bot.say("clear")
-        self.rest(1.0)
-        return start, end
+        self.rest(_CLEARED_S)
+        return start, read, time.monotonic_ns()
 
     def rest(self, seconds: float) -> None:
         """Let time pass; a process that ends meanwhile is an error."""
@@ -153,7 +154,7 @@ def _said_at_the_end(server: Child) -> dict[str, Any]:
     """What the server says of its ticks, from its start to its end, when it stops."""
     names = ("ticks", "tick_p99_ms", "tick_most_ms", "lateness_p99_ms", "lateness_most_ms", "late_slots", "gc_most_ms")
     for news in reversed(server.news):
-        if news.get("kind") == "media_ended":
+        if news.get("event") == "media_ended":
             return {name: news["fields"].get(name) for name in names}
     return {}
 

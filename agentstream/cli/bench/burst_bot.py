@@ -2,8 +2,8 @@
 
 Run as a process: ``python -m agentstream.cli.bench.burst_bot``. It tells ``listening`` with its port and
 ``stream_started`` for each stream. The order ``burst`` (seconds, message_ms) has it write that much sound to all
-streams as fast as they take it: ``bursting`` when it begins, ``written`` when the kernel has the last byte. ``clear``
-takes back what has not been played. Times are monotonic nanoseconds.
+streams as fast as they take it: ``bursting`` when it begins, ``read`` when the server has parsed the last byte, which
+the pong to a ping behind it tells. ``clear`` takes back what has not been played. Times are monotonic nanoseconds.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ import pybase64
 
 from agentstream.cli.bench.control import Orders, tell
 from agentstream.cli.bench.sink import Sink, Stream
-from agentstream.cli.bench.websocket import TEXT, frame
+from agentstream.cli.bench.websocket import PING, TEXT, frame
 
 RATE_HZ = 8000
 
@@ -28,7 +28,7 @@ RATE_HZ = 8000
 class BurstBot(Sink):
     """All streams, on one epoll object; notes nothing of what it hears.
 
-    :ivar bursting: streams that have not taken all of their burst.
+    :ivar bursting: streams whose burst has not been read whole.
     """
 
     bursting: int = 0
@@ -45,28 +45,20 @@ class BurstBot(Sink):
             stream.unsent = bytes(stream.unsent)
         super().send(stream, data)
 
-    def flush(self, stream: Stream) -> None:
-        """The kernel has room again; the last byte of the last stream is news."""
-        had = bool(stream.unsent)
-        super().flush(stream)
-        if had and not stream.unsent and self.bursting:
-            self._written()
+    def ponged(self, stream: Stream) -> None:
+        """One has been read whole; the last one is news."""
+        self.bursting -= 1
+        if not self.bursting:
+            tell("read", at_ns=time.monotonic_ns())
 
     def burst(self, seconds: float, message_ms: int) -> None:
         """Say it to everybody. One copy is enough: whom a message is for is the connection it comes on."""
-        said = memoryview(minute(seconds, message_ms))
+        said = memoryview(minute(seconds, message_ms) + frame(PING, b"read"))
         streams = [stream for stream in self.streams.values() if stream.reader is not None]
         self.bursting = len(streams)
         tell("bursting", at_ns=time.monotonic_ns(), bytes=len(said) * len(streams))
         for stream in streams:
             self.send(stream, said)  # type: ignore[arg-type]  # its rest is a view, and not a copy each time
-            if not stream.unsent:
-                self._written()
-
-    def _written(self) -> None:
-        self.bursting -= 1
-        if not self.bursting:
-            tell("written", at_ns=time.monotonic_ns())
 
     def clear(self) -> None:
         """Make every caller's queue empty."""

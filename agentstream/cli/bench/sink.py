@@ -112,6 +112,8 @@ class Sink:
                 self.take(stream, payload, at_ns)
             elif opcode == PING:
                 self.send(stream, frame(PONG, payload))
+            elif opcode == PONG:
+                self.ponged(stream)
             elif opcode == CLOSE:
                 self.send(stream, frame(CLOSE, payload[:2]))
                 self.close(stream)
@@ -144,6 +146,9 @@ class Sink:
             stream.stream_sid = message["start"]["stream_sid"]
             self.started += 1
             tell("stream_started", streams=self.started)
+
+    def ponged(self, stream: Stream) -> None:
+        """The server has parsed all that was written before the ping that it answers; for who asks."""
 
     def media(self, stream: Stream, payload: bytes) -> bytes:
         """A media message of ours; payload is base64."""
