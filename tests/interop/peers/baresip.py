@@ -18,7 +18,7 @@ from tests.interop.peers.programs import Program, free_tcp_port, free_udp_block
 # net_interface must be the address: the name "lo" is refused, and unset the SDP carries another interface's address.
 _CONFIG = """\
 poll_method epoll
-sip_listen 127.0.0.1:{sip_port}
+sip_listen {host}:{sip_port}
 call_local_timeout 120
 call_max_calls 4
 audio_source aufile,{wav}
@@ -43,7 +43,7 @@ module_tmp uuid.so
 module_tmp account.so
 module_app menu.so
 snd_path {folder}/rec
-net_interface 127.0.0.1
+net_interface {interface}
 module_app ctrl_tcp.so
 ctrl_tcp_listen 127.0.0.1:{control_port}
 """
@@ -75,6 +75,12 @@ class Baresip:
 
     def hang_up(self) -> None:
         self._command("hangup")
+
+    def hold(self) -> None:
+        self._command("hold")
+
+    def resume(self) -> None:
+        self._command("resume")
 
     def wait_for(self, kind: str, *, within_s: float = 15.0) -> dict[str, Any]:
         """The first event of this kind that was not taken before."""
@@ -113,8 +119,12 @@ class Baresip:
 
 
 @contextmanager
-def baresip(folder: Path, wav: Path, codec: str = "PCMU") -> Iterator[Baresip]:
-    """Start it with one account that answers by itself and speaks ``wav`` (8 kHz) once."""
+def baresip(folder: Path, wav: Path, codec: str = "PCMU", interface: str = "127.0.0.1") -> Iterator[Baresip]:
+    """Start it with one account that answers by itself and speaks ``wav`` (8 kHz) once.
+
+    :param interface: its address, IPv4 or IPv6.
+    """
+    host = f"[{interface}]" if ":" in interface else interface
     (folder / "rec").mkdir(parents=True)
     modules = next(
         path
@@ -125,6 +135,8 @@ def baresip(folder: Path, wav: Path, codec: str = "PCMU") -> Iterator[Baresip]:
     sip_port, control_port, first_port = free_udp_block(2), free_tcp_port(), free_udp_block(40)
     (folder / "config").write_text(
         _CONFIG.format(
+            host=host,
+            interface=interface,
             sip_port=sip_port,
             wav=wav,
             folder=folder,
@@ -135,7 +147,7 @@ def baresip(folder: Path, wav: Path, codec: str = "PCMU") -> Iterator[Baresip]:
         )
     )
     (folder / "accounts").write_text(
-        f"<sip:alice@127.0.0.1:{sip_port}>;regint=0;answermode=auto;audio_codecs={codec}/8000/1\n"
+        f"<sip:alice@{host}:{sip_port}>;regint=0;answermode=auto;audio_codecs={codec}/8000/1\n"
     )
     (folder / "contacts").write_text("")
     with Program("baresip", ["baresip", "-f", folder, "-t", "90"], cwd=folder) as program:

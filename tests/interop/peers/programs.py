@@ -127,9 +127,13 @@ class Program:
         return self.process.returncode
 
 
+def _family(host: str) -> socket.AddressFamily:
+    return socket.AF_INET6 if ":" in host else socket.AF_INET
+
+
 def free_udp_port(host: str = "127.0.0.1") -> int:
     """A UDP port that nobody had a moment ago."""
-    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as probe:
+    with socket.socket(_family(host), socket.SOCK_DGRAM) as probe:
         probe.bind((host, 0))
         return int(probe.getsockname()[1])
 
@@ -159,7 +163,7 @@ def free_udp_block(count: int, host: str = "127.0.0.1") -> int:
         probes: list[socket.socket] = []
         try:
             for port in range(first, first + count):
-                probes.append(socket.socket(socket.AF_INET, socket.SOCK_DGRAM))
+                probes.append(socket.socket(_family(host), socket.SOCK_DGRAM))
                 probes[-1].bind((host, port))
         except OSError:
             continue

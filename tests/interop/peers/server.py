@@ -13,7 +13,7 @@ from typing import Any
 
 import attrs
 
-from tests.interop.peers.programs import Program, free_tcp_port, free_udp_block, free_udp_port
+from tests.interop.peers.programs import Program, free_tcp_port, free_udp_block
 
 PROGRAMS = Path(sys.executable).parent
 """Where the tested installation's ``twistd`` and ``agentstream`` are."""
@@ -29,7 +29,7 @@ def bot_flow(url: str, **more: str) -> str:
 class Server:
     """A server that is up.
 
-    :ivar sip_port: where it takes SIP over UDP on 127.0.0.1.
+    :ivar sip_port: where it takes SIP, on 127.0.0.1 unless ``listen`` of :func:`server` said otherwise.
     :ivar first_port, last_port: its RTP and RTCP ports.
     """
 
@@ -63,6 +63,7 @@ def server(
     routes: Sequence[tuple[str, str]],
     *,
     ports: int = 64,
+    listen: Sequence[str] = ("udp:PORT:interface=127.0.0.1",),
     media: str = "",
     more: str = "",
     programs: Path = PROGRAMS,
@@ -72,20 +73,23 @@ def server(
 
     :param flows: file name stem to flow text, in which NAME stands for the stem.
     :param routes: pairs of a Request-URI user pattern and a flow's name.
+    :param listen: its SIP listeners, in which PORT stands for the port.
     :param media: more lines of ``[media]``; ``more``: more tables, such as ``[[trunk]]``.
     """
     folder.mkdir(parents=True, exist_ok=True)
     (folder / "flows").mkdir(exist_ok=True)
     for name, text in flows.items():
         (folder / "flows" / f"{name}.toml").write_text(text.replace("NAME", name))
-    sip_port, first_port = free_udp_port(), free_udp_block(ports)
+    # Below the range that the kernel hands out: there the port is free for TCP and IPv6 as well.
+    sip_port, first_port = free_udp_block(2), free_udp_block(ports)
+    listeners = ", ".join(f'"{text.replace("PORT", str(sip_port))}"' for text in listen)
     last_port = first_port + ports - 1
     table = "".join(f'[[route]]\nto = "{to}"\nflow = "{flow}"\n' for to, flow in routes)
     config = folder / "agentstream.toml"
     config.write_text(
         f"""\
 [sip]
-listen = ["udp:{sip_port}:interface=127.0.0.1"]
+listen = [{listeners}]
 advertise = "127.0.0.1"
 [media]
 listen = "127.0.0.1"

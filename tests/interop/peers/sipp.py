@@ -155,10 +155,12 @@ def sipp(
     rate: float = 10,
     host: str = "127.0.0.1",
     media_ports: int = 4,
+    transport: str = "u1",
 ) -> Iterator[Sipp]:
     """Run a scenario, given as its text or as the name of one that SIPp has built in.
 
     :param rate: calls a second.
+    :param transport: as SIPp's ``-t``: u1 is UDP, t1 one TCP connection for all calls, tn one for each.
     """
     if builtin or "play_pcap_audio" in text:
         require(root=True)
@@ -173,6 +175,8 @@ def sipp(
     media_port = free_udp_block(media_ports, host)
     arguments = ["sipp", *which, "-i", host, "-p", free_udp_port(host), "-mi", host, "-mp", media_port, "-s", service]
     arguments += [
+        "-t",
+        transport,
         "-m",
         calls,
         "-r",
@@ -180,6 +184,8 @@ def sipp(
         "-l",
         calls,
         "-nostdin",
+        "-max_socket",
+        1000,
         "-trace_err",
         "-timeout",
         "55",
