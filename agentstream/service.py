@@ -240,15 +240,16 @@ class NodeService(Service):
 
     def _drain(self) -> Deferred[None]:
         calls, seconds = len(self.switchboard.calls), self._loaded.config.node.drain_s
+        self._drain_timer = self._reactor.callLater(seconds, self._hang_up, "the node stopped")
+        if self._is_alone:
+            for number in (signal.SIGTERM, signal.SIGINT):
+                signal.signal(number, self._second_signal)
+        # Only now, because whoever reads this may send that signal at once.
         self.log.info(
             "draining: {calls} calls are up; they have {seconds} s, a second signal hangs up now",
             calls=calls,
             seconds=seconds,
         )
-        if self._is_alone:
-            for number in (signal.SIGTERM, signal.SIGINT):
-                signal.signal(number, self._second_signal)
-        self._drain_timer = self._reactor.callLater(seconds, self._hang_up, "the node stopped")
         return self.switchboard.emptied()
 
     def _second_signal(self, number: int, frame: FrameType | None) -> None:
