@@ -41,12 +41,14 @@ class Lateness:
     """How late packets were, ms.
 
     :ivar packets: how many were looked at.
+    :ivar worst_at_s: when the worst one arrived, seconds from the beginning of the window.
     """
 
     packets: int
     p50_ms: float
     p99_ms: float
     worst_ms: float
+    worst_at_s: float
 
 
 def lateness(received: npt.NDArray[Any], calm: Window, window: Window) -> Lateness:
@@ -56,6 +58,7 @@ def lateness(received: npt.NDArray[Any], calm: Window, window: Window) -> Latene
     :param calm: nanoseconds from and to: a call's grid is where its median packet lies in this time.
     """
     late: list[npt.NDArray[np.float64]] = []
+    arrived: list[npt.NDArray[np.int64]] = []
     for call in np.unique(received["call"]):
         rows = received[received["call"] == call]
         rows = rows[np.argsort(rows["at_ns"], kind="stable")]
@@ -66,11 +69,15 @@ def lateness(received: npt.NDArray[Any], calm: Window, window: Window) -> Latene
         is_in = (at_ns >= window[0]) & (at_ns < window[1])
         if is_calm.any() and is_in.any():
             late.append((off_ns[is_in] - np.median(off_ns[is_calm])) / 1e6)
+            arrived.append(at_ns[is_in])
     if not late:
         raise AgentstreamError("No packet arrived in the time that is looked at.")
     all_ms = np.concatenate(late)
     p50, p99 = np.percentile(all_ms, [50, 99])
-    return Lateness(len(all_ms), round(float(p50), 2), round(float(p99), 2), round(float(all_ms.max()), 2))
+    worst = int(all_ms.argmax())
+    worst_at_s = (int(np.concatenate(arrived)[worst]) - window[0]) / 1e9
+    figures = (float(p50), float(p99), float(all_ms[worst]), worst_at_s)
+    return Lateness(len(all_ms), *(round(figure, 2) for figure in figures))
 
 
 @attrs.define(eq=False)
