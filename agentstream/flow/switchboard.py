@@ -169,7 +169,9 @@ class Switchboard:
         leg.call = call
         self.calls[sid] = call
         self._legs[event.session] = leg
-        call.event("invite_received", trunk=trunk, source=f"{format_host(event.source.host)}:{event.source.port}")
+        source = event.source
+        where = f"{format_host(source.host)}:{source.port}"
+        call.event("invite_received", trunk=trunk, source=where, transport=source.transport)
         call.start()
 
     def _refuse(self, event: InviteReceived, status: int, sentence: str) -> None:

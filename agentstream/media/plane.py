@@ -279,9 +279,9 @@ class MediaPlane:
         """Point a row at what its far end described."""
         law = ALAW if plan.codec == "PCMA" else ULAW
         address = (plan.remote_host, plan.remote_port)
-        if self._reception.described(row) != address:
-            # Elsewhere: nothing of the stream before says when this one's sound is due. From the same place the ring
-            # finds out by itself whether the stream goes on.
+        if self._reception.described(row) != address or not self._reception.is_heard(row):
+            # From elsewhere, or behind a hold: nothing of the stream before says when this one's sound is due.
+            # Otherwise the ring finds out by itself whether the stream goes on.
             self._rings.forget_source(row)
         self._reception.describe(
             row,

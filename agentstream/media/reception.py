@@ -88,6 +88,10 @@ class Reception:
         latch = self._latches[row]
         return None if latch is None else latch.described
 
+    def is_heard(self, row: int) -> bool:
+        """The far end may be heard, as far as its description says."""
+        return bool(self._hears[row])
+
     def close(self, row: int) -> None:
         self._audio_type[row] = self._digit_type[row] = NO_PAYLOAD_TYPE
         self._hears[row] = False

@@ -117,7 +117,7 @@ def ended(endpoint: Endpoint, after: int, calls: int = 1) -> list[str]:
 
 def received(line: str) -> int:
     """The RTP packets that the leg of this line was sent."""
-    match = re.search(r"rtp_received'?[=:]\s*(\d+)", line)
+    match = re.search(r" rtp_received=(\d+)", line)
     assert match is not None, line
     return int(match[1])
 
@@ -161,6 +161,8 @@ def test_hold_resume_and_another_codec(endpoint: Endpoint, sounds: dict[int, Pat
         run.finish()
     (line,) = ended(endpoint, after)
     assert received(line) > 80, line
+    invited = next(line for line in endpoint.server.program.lines[after:] if "invite_received" in line)
+    assert invited.endswith(f"transport={'udp' if way.transport == 'u1' else 'tcp'}"), invited
 
 
 @pytest.mark.rfc(3264)
