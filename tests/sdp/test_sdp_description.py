@@ -9,6 +9,8 @@ from hypothesis import strategies as st
 from agentstream import sdp
 from agentstream.errors import RemoteProtocolError
 
+pytestmark = pytest.mark.rfc(8866)
+
 FULL = (
     b"v=0\r\no=jdoe 3724394400 3724394405 IN IP4 198.51.100.1\r\ns=Call to John\r\ni=info\r\nu=http://x\r\n"
     b"c=IN IP4 198.51.100.1\r\nb=AS:64\r\nt=0 0\r\na=sendonly\r\nm=audio 49170/2 RTP/AVP 0 96\r\ni=title\r\n"

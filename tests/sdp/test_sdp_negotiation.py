@@ -8,6 +8,8 @@ import pytest
 from agentstream import sdp
 from agentstream.errors import LocalProtocolError, RemoteProtocolError
 
+pytestmark = pytest.mark.rfc(3264)
+
 LOCAL = sdp.LocalMedia("127.0.0.1", 20000, session_id=77)
 HEAD = "v=0\r\no=- 1 1 IN IP4 127.0.0.1\r\ns=-\r\nc=IN IP4 127.0.0.9\r\nt=0 0\r\n"
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -15,6 +16,8 @@ from agentstream.sip.message import parse_message
 from agentstream.sip.uri import parse_uri
 from agentstream.testing.sip_peer import SipPeer, read
 from tests.sip.kit import SDP, Bench
+
+pytestmark = pytest.mark.rfc(3261)
 
 TEXT = st.text(alphabet=st.sampled_from('abz019<>"\\;,=:@?%&/[]. \t\r\n-_é\x00²٣'), max_size=60) | st.text(max_size=40)
 MESSAGES = (

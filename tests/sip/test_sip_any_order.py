@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -11,6 +12,8 @@ from agentstream.sip.stack import Session
 from agentstream.sip.uri import parse_uri
 from agentstream.testing.sip_peer import SipPeer, read
 from tests.sip.kit import PEER, SDP, Bench
+
+pytestmark = pytest.mark.rfc(3261)
 
 STATUSES = st.sampled_from([100, 180, 183, 200, 302, 486, 487, 500, 603])
 ENDS = (InviteCancelled, InviteRefused, SessionEnded)

@@ -12,6 +12,8 @@ from agentstream.sip.message import MalformedRequest, Request, Response, build_r
 from agentstream.sip.uri import parse_uri
 from agentstream.testing.sip_peer import SipPeer, read
 
+pytestmark = pytest.mark.rfc(3261)
+
 
 @pytest.mark.parametrize(
     "text",

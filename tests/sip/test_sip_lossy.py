@@ -11,6 +11,8 @@ from agentstream.sip.stack import Hop, Listener, Stack
 from agentstream.sip.uri import parse_uri
 from tests.sip.kit import SDP
 
+pytestmark = pytest.mark.rfc(3261)
+
 DELAY_S = 0.03
 CALLER = ("127.0.0.1", 5071)
 CALLEE = ("127.0.0.1", 5072)

@@ -9,6 +9,8 @@ from agentstream.sip.stack import Hop
 from agentstream.testing.sip_peer import SipPeer, read, tag_of
 from tests.sip.kit import Bench
 
+pytestmark = pytest.mark.rfc(3261)
+
 STRANGER = Hop("udp", "203.0.113.5", 5060, "u")
 
 

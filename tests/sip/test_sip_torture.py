@@ -11,6 +11,8 @@ from agentstream.sip.events import InviteReceived
 from agentstream.testing.sip_peer import SipPeer, read
 from tests.sip.kit import SDP, Bench
 
+pytestmark = pytest.mark.rfc(4475)
+
 FOLDER = Path(__file__).resolve().parents[3] / "shared" / "sip-torture"
 
 if not FOLDER.is_dir():

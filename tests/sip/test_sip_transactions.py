@@ -20,6 +20,8 @@ from agentstream.sip.transactions import (
 )
 from agentstream.testing.sip_peer import SipPeer
 
+pytestmark = pytest.mark.rfc(3261)
+
 # (state, input): (next state, what happens). What happens: "tu" told, "send" something, "fail" told, timers that run
 # after it. A pair that is not here changes nothing and does nothing.
 FIGURE_5: dict[tuple[str, str], tuple[str, str, str]] = {

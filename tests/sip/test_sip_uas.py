@@ -17,6 +17,8 @@ from agentstream.sip.stack import Hop, Session
 from agentstream.testing.sip_peer import SipPeer, read, tag_of
 from tests.sip.kit import PEER, SDP, Bench
 
+pytestmark = pytest.mark.rfc(3261)
+
 
 def ring(bench: Bench, peer: SipPeer) -> Session:
     """An INVITE that waits for its answer."""
