@@ -106,6 +106,7 @@ def test_wrong_base64(payload: str) -> None:
         (b'{"event":"mark","mark":[]}', exotel.NO_MARK_NAME),
         (b'{"event":"mark","mark":{"name":null}}', exotel.NO_MARK_NAME),
     ],
+    ids=lambda value: repr(value[:36])[2:-1] if isinstance(value, bytes) else value,
 )
 def test_what_is_no_message_has_its_fixed_sentence(data: bytes, sentence: str) -> None:
     """1.6 rule 3: to be logged, never to be closed for."""

@@ -25,7 +25,11 @@ NOT_MESSAGES = [b"", b"hello", b"{", b"[]", b"\xff\xfe", b'{"event":7}', b"[" * 
 
 
 @pytest.mark.contract
-@pytest.mark.parametrize("data", [*NOT_MESSAGES, b'{"event":"media","media":{"payload":"***"}}'])
+@pytest.mark.parametrize(
+    "data",
+    [*NOT_MESSAGES, b'{"event":"media","media":{"payload":"***"}}'],
+    ids=lambda data: repr(data[:36])[2:-1] or "nothing",
+)
 def test_what_is_no_message_is_counted_and_the_stream_goes_on(clock: Clock, data: bytes) -> None:
     """Contract 1.6 rule 3: log and ignore, never close for it."""
     talk = open_talk(clock)
