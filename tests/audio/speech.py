@@ -17,6 +17,9 @@ Pcm = npt.NDArray[np.int16]
 SOUNDS = Path("/usr/share/asterisk/sounds/en_US_f_Allison")
 """Recorded speech, 8 kHz mono WAV (Debian's asterisk-core-sounds-en-wav)."""
 
+LANGUAGES = ("en_US_f_Allison", "es_MX_f_Allison", "fr_CA_f_June")
+"""Debian's asterisk-core-sounds-en-wav, -es-wav and -fr-wav: 25, 31 and 26 minutes."""
+
 
 def recorded(name: str) -> Pcm:
     """One prompt; without the package the test is skipped, or fails where peers are required."""
@@ -30,11 +33,19 @@ def recorded(name: str) -> Pcm:
     return sound
 
 
+def all_recorded(rows: int) -> Pcm:
+    """Every prompt of every language that is installed, one after the other: int16[rows, samples]."""
+    recorded("demo-congrats")
+    prompts = [path for language in LANGUAGES for path in sorted((SOUNDS.parent / language).rglob("*.wav"))]
+    sound = np.concatenate([soundfile.read(path, dtype="int16")[0] for path in prompts])
+    return sound[: len(sound) // rows * rows].reshape(rows, -1)
+
+
 def with_noise(sound: npt.ArrayLike, snr_db: float, seed: int = 1) -> Pcm:
     """White noise ``snr_db`` below the mean power of the sound, and G.711 over both."""
     clean = np.asarray(sound, np.float64)
     spread = np.sqrt(np.mean(clean**2) / 10 ** (snr_db / 10))
-    return coded(clean + np.random.default_rng(seed).normal(0, spread, len(clean)))
+    return coded(clean + np.random.default_rng(seed).normal(0, spread, clean.shape))
 
 
 def coded(sound: npt.ArrayLike) -> Pcm:
