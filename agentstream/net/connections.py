@@ -282,6 +282,7 @@ class SipStream(Protocol):
         self._is_open = True
         transport: Any = self.transport
         transport.setTcpNoDelay(True)
+        transport.setTcpKeepAlive(True)
         transport.registerProducer(self, True)
         self._connections.add(self)
 
