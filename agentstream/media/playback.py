@@ -34,6 +34,9 @@ QUIET_TICKS = 3000
 ROOM_AGAIN = 0.8
 """Reading goes on when the queue has fallen to this part of its limit."""
 
+BLOCK_BYTES = 1 << 16
+"""What waits beyond the window is kept in blocks of this size."""
+
 _log = Logger()
 _NO_MARK = np.iinfo(np.int64).max
 _FIRST = np.zeros(1, np.intp)
@@ -203,8 +206,9 @@ class Playback:
         self._row = row
         self._budget = budget
         self._limit = limit_ms * bank.rate_hz // 1000
-        self._waiting: deque[npt.NDArray[np.int16]] = deque()
+        self._waiting: deque[bytearray] = deque()
         self._waiting_samples = 0
+        self._taken_samples = 0
         self._odd = b""
         self._written = 0
         self._dropped = 0
@@ -244,18 +248,28 @@ class Playback:
             self.write_samples(np.frombuffer(pcm, "<i2"))
 
     def write_samples(self, samples: npt.NDArray[np.int16]) -> None:
-        """Queue int16 samples, shape (n,); the array is not copied while it waits, so it must not change."""
+        """Queue int16 samples, shape (n,), contiguous; they are copied."""
         if self._is_closed:
             return
         self._written += len(samples)
         if not self._waiting:
             samples = samples[self._copy_in(samples) :]
         if len(samples):
-            self._waiting.append(samples)
+            self._let_wait(memoryview(samples.view(np.uint8).data))
             self._waiting_samples += len(samples)
             self._budget.used += 2 * len(samples)
             self._bank.has_more[self._row] = True
             self._look_for_room()
+
+    def _let_wait(self, data: memoryview) -> None:
+        """Add to the last block: thousands of small messages are a few blocks, which are dropped in no time."""
+        while data:
+            if not self._waiting or len(self._waiting[-1]) >= BLOCK_BYTES:
+                self._waiting.append(bytearray())
+            last = self._waiting[-1]
+            room = BLOCK_BYTES - len(last)
+            last += data[:room]
+            data = data[room:]
 
     def _copy_in(self, samples: npt.NDArray[np.int16]) -> int:
         """Copy as many samples as the window has room for; returns how many."""
@@ -274,17 +288,20 @@ class Playback:
 
     def fill_window(self) -> None:
         """Move what waits into the window as far as it has room."""
-        while self._waiting:
-            samples = self._waiting[0]
-            count = self._copy_in(samples)
-            self._waiting_samples -= count
-            self._budget.used -= 2 * count
-            if count < len(samples):
-                self._waiting[0] = samples[count:]
-                break
+        while self._waiting and self._move_first_block():
             self._waiting.popleft()
+            self._taken_samples = 0
         self._bank.has_more[self._row] = bool(self._waiting)
         self._look_for_room()
+
+    def _move_first_block(self) -> bool:
+        """True when all of it has found room. Keeps no view of the block, which may yet grow."""
+        samples = np.frombuffer(self._waiting[0], "<i2")[self._taken_samples :]
+        count = self._copy_in(samples)
+        self._taken_samples += count
+        self._waiting_samples -= count
+        self._budget.used -= 2 * count
+        return count == len(samples)
 
     def _look_for_room(self) -> None:
         queued = self.queued_samples
@@ -341,7 +358,7 @@ class Playback:
         self._dropped += samples
         self._budget.used -= 2 * self._waiting_samples
         self._waiting.clear()
-        self._waiting_samples = 0
+        self._waiting_samples = self._taken_samples = 0
         self._bank.has_more[self._row] = False
         self._bank.next_mark[self._row] = _NO_MARK
         marks, self._marks = self._marks, deque()

@@ -6,7 +6,7 @@ import numpy as np
 from hypothesis import given
 from hypothesis import strategies as st
 
-from agentstream.media.playback import Playback, PlaybackBank, PlaybackBudget
+from agentstream.media.playback import BLOCK_BYTES, Playback, PlaybackBank, PlaybackBudget
 
 FRAME = 160
 
@@ -65,6 +65,19 @@ def test_more_than_a_window_waits_in_the_queue() -> None:
     speaker.tick(250)
     assert np.array_equal(speaker.sound(), sound)
     assert speaker.queue.queued_samples == 0
+    assert speaker.budget.used == 0
+
+
+def test_small_messages_wait_in_few_blocks_and_come_out_whole() -> None:
+    sound = tone(8000 * 20)
+    speaker = Speaker()
+    for at in range(0, len(sound), 160):
+        speaker.queue.write(sound[at : at + 160].tobytes())
+        if at % 1600 == 0:
+            speaker.tick()  # the head moves while the tail grows
+    assert len(speaker.queue._waiting) <= 2 * len(sound) // BLOCK_BYTES + 2
+    speaker.tick(len(sound) // 160 - len(speaker.left))
+    assert np.array_equal(speaker.sound(), sound)
     assert speaker.budget.used == 0
 
 
