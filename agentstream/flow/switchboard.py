@@ -23,7 +23,7 @@ from agentstream.flow.stream import StreamOpener
 from agentstream.flow.timeline import Event as TimelineEvent
 from agentstream.flow.timeline import Timeline
 from agentstream.media.plane import MediaPlane
-from agentstream.net.edge import SipEdge
+from agentstream.net.edge import SipEdge, plain_host
 from agentstream.sdp import LocalMedia, SessionDescription, family_of, parse
 from agentstream.sip.events import (
     AckReceived,
@@ -120,7 +120,8 @@ class Switchboard:
         """Look at the offer, and give the call ports of the IP family that it wants."""
         try:
             offer = parse(event.sdp) if event.sdp else None
-            is_v6 = self._is_v6(offer, event.source.host)
+            signalling_host = plain_host(event.source.host)
+            is_v6 = self._is_v6(offer, signalling_host)
             address = self.loaded.config.media_address(is_v6=is_v6)
             if not address:
                 raise RemoteProtocolError(f"RTP over {'IPv6' if is_v6 else 'IPv4'} is not served here", 488)
@@ -132,7 +133,7 @@ class Switchboard:
             self._refuse(event, 503, str(error))
             return
         local = LocalMedia(address, media.port, session_id=self.random_bits(62))
-        leg = Leg(self.edge, event.session, media, local, event.source.host, trunk.nat, self.streams)
+        leg = Leg(self.edge, event.session, media, local, signalling_host, trunk.nat, self.streams)
         try:
             leg.consider(offer)
         except RemoteProtocolError as error:

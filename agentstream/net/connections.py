@@ -13,6 +13,7 @@ from typing import Any
 import attrs
 from twisted.internet.defer import CancelledError, Deferred
 from twisted.internet.endpoints import TCP4ClientEndpoint, TCP6ClientEndpoint, serverFromString
+from twisted.internet.error import ConnectingCancelledError
 from twisted.internet.interfaces import IDelayedCall, IPushProducer
 from twisted.internet.protocol import Factory, Protocol, connectionDone
 from twisted.logger import Logger
@@ -152,12 +153,16 @@ class Connections:
             stream.send(data)
             return
         opening = self._opening.get(target) or self._open(target)
-        if opening is None or opening.size + len(data) > QUEUE_LIMIT:
+        if opening is None:
             self.counters["not connected"] += 1
             self.owner.failed(hop)
             return
         opening.queue.append((data, hop))
         opening.size += len(data)
+        if opening.size > QUEUE_LIMIT:
+            # The hop fails as a whole, so nothing of it may be sent later.
+            opening.attempt.cancel()
+            self._fail(target, opening, "too much waits for a connection")
 
     def _open(self, target: Hop) -> _Opening | None:
         if len(self._streams) + len(self._opening) >= self.limits.all or not 0 < target.port < 65536:
@@ -187,11 +192,14 @@ class Connections:
 
     def _not_opened(self, target: Hop, failure: Failure) -> None:
         opening = self._opening.pop(target)
-        if failure.check(CancelledError):
-            return
+        if failure.check(CancelledError, ConnectingCancelledError):
+            return  # whoever cancelled it knows
+        self._fail(target, opening, failure.getErrorMessage())
+
+    def _fail(self, target: Hop, opening: _Opening, why: str) -> None:
         self.counters["not connected"] += 1
-        self.owner.said(target.host, f"no connection to port {target.port}: {failure.getErrorMessage()}")
-        for hop in {hop for _data, hop in opening.queue}:
+        self.owner.said(target.host, f"no connection to port {target.port}: {why}")
+        for hop in dict.fromkeys(hop for _data, hop in opening.queue):
             self.owner.failed(hop)
 
     # -- what the streams tell ---------------------------------------------------------------------

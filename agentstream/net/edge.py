@@ -84,7 +84,7 @@ class SipEdge:
         self._said: OrderedDict[str, float] = OrderedDict()
 
         def is_known(host: str) -> bool:
-            return is_allowed is None or is_allowed(_plain(host))
+            return is_allowed is None or is_allowed(plain_host(host))
 
         owner = StreamOwner(
             received=self._message_received,
@@ -343,7 +343,7 @@ class SipEdge:
                 self._call = self._reactor.callLater(delay, self._timer_fired)
 
 
-def _plain(host: str) -> str:
+def plain_host(host: str) -> str:
     """An IPv4 address that came by an IPv6 socket, as IPv4: that is how address lists say it."""
     return host[7:] if host.startswith("::ffff:") and "." in host else host
 

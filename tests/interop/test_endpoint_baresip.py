@@ -19,7 +19,12 @@ __all__ = ["_endpoint", "endpoint"]
 pytestmark = [pytest.mark.peers("baresip"), pytest.mark.slow]
 
 SPEECH = SOUNDS / "vm-options.wav"
-WAYS = [Way("udp", "udp", "127.0.0.1"), Way("tcp", "tcp", "127.0.0.1"), Way("udp6", "udp", "::1")]
+WAYS = [
+    Way("udp", "udp", "127.0.0.1"),
+    Way("tcp", "tcp", "127.0.0.1"),
+    Way("udp6", "udp", "::1"),
+    Way("tcp6", "tcp", "::1"),
+]
 EVERY_WAY = pytest.mark.parametrize("way", WAYS, ids=[way.name for way in WAYS])
 
 

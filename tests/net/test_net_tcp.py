@@ -289,6 +289,64 @@ def test_a_call_of_ours_into_a_black_hole_ends_in_time() -> None:
     house.stop()
 
 
+def test_a_node_that_stops_while_a_connection_is_being_opened() -> None:
+    house = House()
+    house.reactor.tcp.path(("127.0.0.1", 5099)).is_black_hole = True
+    house.listen(5099)
+    target = parse_uri("sip:bob@127.0.0.1:5099;transport=tcp")
+    house.edge.invite(target, from_uri=target, to_uri=target, sdp=SDP, host="127.0.0.1", port=5099, transport="tcp")
+    house.pass_time(1)
+    house.stop()
+    assert house.edge.connections.counters == {}
+    assert house.events == []
+
+
+def test_what_waits_for_a_connection_is_bounded() -> None:
+    house = House()
+    house.reactor.tcp.path(("127.0.0.1", 5099)).is_black_hole = True
+    house.listen(5099)
+    target = parse_uri("sip:bob@127.0.0.1:5099;transport=tcp")
+    for _ in range(40):
+        house.edge.invite(
+            target,
+            from_uri=target,
+            to_uri=target,
+            sdp=SDP + b"a=" + b"x" * 4000,
+            host="127.0.0.1",
+            port=5099,
+            transport="tcp",
+        )
+    assert 20 < len(house.events) < 40
+    assert {event.status for event in house.events if isinstance(event, InviteRefused)} == {503}
+    assert len(house.edge.stack.clients) + len(house.events) == 40
+    house.pass_time(10)
+    assert len(house.events) == 40
+    house.stop()
+
+
+@pytest.mark.rfc(3263)
+def test_a_contact_of_a_transport_that_we_do_not_speak_is_answered_where_it_came_from() -> None:
+    house = House("udp:5060:interface=127.0.0.1")
+    peer = SipPeer()
+    for transport in (b"tcp", b"tls", b"sctp"):
+        peer = SipPeer()
+        invite = peer.invite().replace(b":5090>", b":5099;transport=" + transport + b">")
+        house.reactor.network.send(invite, ("127.0.0.1", 5090), US)
+        house.pass_time(0.01)
+        session = house.event(InviteReceived).session
+        house.edge.answer(session, SDP)
+        house.pass_time(0.01)
+        peer.take(house.datagrams[-1])
+        house.reactor.network.send(peer.ack(), ("127.0.0.1", 5090), US)
+        house.pass_time(0.01)
+        house.event(AckReceived)
+        house.edge.hang_up(session)
+        house.pass_time(0.01)
+        assert read(house.datagrams[-1]).method == "BYE"
+        house.event(SessionEnded)
+    house.stop()
+
+
 @pytest.mark.rfc(3263)
 def test_a_contact_may_ask_for_the_other_transport(house: House) -> None:
     """A caller over UDP whose Contact says transport=tcp gets our BYE over TCP."""
