@@ -6,7 +6,7 @@ belongs to. Whatever is sent to that hop goes over it while it lives.
 
 from __future__ import annotations
 
-from collections import Counter
+from collections import Counter, deque
 from collections.abc import Callable
 from typing import Any
 
@@ -33,6 +33,8 @@ STRANGER_IDLE_S = 10.0
 """Seconds without a message after which a connection from no trunk is closed."""
 UNREAD_LIMIT = 262_144
 """Bytes that a peer may leave unread beyond what its transport holds already."""
+MESSAGES_A_TURN = 16
+"""Messages of one connection that are handled before others have their turn: the tick of all sound is among them."""
 QUEUE_LIMIT = 65_536
 """Bytes that may wait for a connection that is being opened."""
 
@@ -285,6 +287,8 @@ class SipStream(Protocol):
         self._is_open = False
         self._is_paused = False
         self._unread = 0
+        self._waiting: deque[bytes] = deque()
+        self._turn: IDelayedCall | None = None
 
     def connectionMade(self) -> None:
         self._is_open = True
@@ -304,13 +308,36 @@ class SipStream(Protocol):
             self.send(b"\r\n")
             self.since = now
         framer.pings = 0
-        messages, framer.messages = framer.messages, []
-        for message in messages:
-            self.since = now
-            connections.owner.received(message, self.hop)
-        if framer.failure is not None:
-            connections.owner.unframed(framer.failure, self.hop)
+        self._waiting.extend(framer.messages)
+        framer.messages.clear()
+        if self._turn is None:
+            self._handle()
+
+    def _handle(self) -> None:
+        """Some of the messages that are here; while more wait, nothing is read."""
+        connections, transport = self._connections, self.transport
+        was_waiting, self._turn = self._turn is not None, None
+        for _ in range(min(MESSAGES_A_TURN, len(self._waiting))):
+            self.since = connections._reactor.seconds()
+            connections.owner.received(self._waiting.popleft(), self.hop)
+            if not self._is_open:
+                return
+        if self._waiting:
+            if not was_waiting:
+                transport.pauseProducing()  # type: ignore[union-attr]
+            self._turn = connections._reactor.callLater(0, self._handle)
+            return
+        if was_waiting:
+            transport.resumeProducing()  # type: ignore[union-attr]
+        if self.framer.failure is not None:
+            connections.owner.unframed(self.framer.failure, self.hop)
             self.close(is_half=True)
+
+    def _stop_handling(self) -> None:
+        self._waiting.clear()
+        if self._turn is not None:
+            self._turn.cancel()
+            self._turn = None
 
     def send(self, data: bytes) -> None:
         """Write; one who does not read what it is sent loses its connection."""
@@ -334,6 +361,7 @@ class SipStream(Protocol):
         """
         if self._is_open:
             self._is_open = False
+            self._stop_handling()
             self.since = self._connections._reactor.seconds()
             self._connections.retire(self)
             transport: Any = self.transport
@@ -346,12 +374,14 @@ class SipStream(Protocol):
     def cut(self) -> None:
         """Close at once."""
         self._is_open = False
+        self._stop_handling()
         self._connections.retire(self)
         transport: Any = self.transport
         transport.abortConnection()
 
     def connectionLost(self, reason: Failure = connectionDone) -> None:
         self._is_open = False
+        self._stop_handling()
         self._connections.lost(self)
         if not self.gone.called:
             self.gone.callback(None)

@@ -451,6 +451,44 @@ def test_who_reads_nothing_is_cut_off(house: House) -> None:
     assert len(house.edge.connections) == 0
 
 
+def test_a_flood_on_one_connection_leaves_turns_to_others(house: House) -> None:
+    """What is due at the same moment is not behind all of it; no message is lost, and their order is kept."""
+    wire = house.connect()
+    assert wire.transport is not None
+    peers = [SipPeer() for _ in range(100)]
+    wire.transport.write(b"".join(tcp(peer.invite()) for peer in peers))
+    seen: list[int] = []
+
+    def look(turns: int) -> None:
+        seen.append(len(house.events))
+        if turns:
+            house.reactor.callLater(0, look, turns - 1)
+
+    look(40)
+    house.pass_time(0.1)
+    assert len({count for count in seen if count < 100}) > 3, seen
+    assert [event.session.call_id for event in house.events if isinstance(event, InviteReceived)] == [
+        peer.call_id for peer in peers
+    ]
+    assert [read(one).status for one in wire.take()] == [100] * 100
+
+
+def test_a_flood_whose_connection_ends_in_the_middle(house: House) -> None:
+    wire = house.connect()
+    assert wire.transport is not None
+    wire.transport.write(b"".join(tcp(SipPeer().options()) for _ in range(100)) + b"\n")
+    house.pass_time(LINGER_S + 2)
+    assert len(wire.take()) == 100
+    assert wire.is_closed
+    wire = house.connect()
+    assert wire.transport is not None
+    wire.transport.write(b"".join(tcp(SipPeer().options()) for _ in range(100)))
+    for connection in list(house.edge.connections._streams.values()):
+        house.reactor.callLater(0, connection.cut)
+    house.pass_time(1)
+    assert wire.is_closed
+
+
 def test_two_listeners_of_one_port_and_a_busy_one() -> None:
     house = House()
     assert [(one.transport, one.port) for one in house.edge.listeners] == [("udp", 5060), ("tcp", 5060)]
