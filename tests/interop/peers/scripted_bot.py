@@ -2,6 +2,7 @@
 
 /echo       sends each media message back as it came
 /listen     says nothing
+/record     says nothing, and at the end shows the file that it has written what it heard to (`recorded`)
 /barge-in   10 s of tone at once with marks inside and behind it, `clear` 2 s later, then one second of media and a mark
 /close      closes with 1000 when it has heard one second
 /break      drops the connection without a close frame when it has heard one second
@@ -14,6 +15,7 @@ import asyncio
 import base64
 import json
 import time
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -39,6 +41,7 @@ class Conversation:
         self.path = socket.request.path.partition("?")[0]
         self.stream = ""
         self.heard_ms = 0
+        self.heard = bytearray()
         self.later: set[asyncio.Task[None]] = set()
 
     def show(self, event: str, **fields: Any) -> None:
@@ -63,6 +66,10 @@ class Conversation:
         except ConnectionClosed:
             pass
         finally:
+            if self.path == "/record":
+                file = Path(f"{self.stream}.pcm").absolute()
+                file.write_bytes(self.heard)
+                self.show("recorded", file=str(file))
             self.show("closed", code=self.socket.close_code)
             for task in self.later:
                 task.cancel()
@@ -87,7 +94,9 @@ class Conversation:
             more = {key: media[key] for key in ("chunk", "timestamp")}
             more["sequence_number"] = message["sequence_number"]
             self.show("first_media", bytes=len(base64.b64decode(media["payload"])), **more)
-        if self.path in ("/echo", "/trouble"):
+        if self.path == "/record":
+            self.heard += base64.b64decode(media["payload"])
+        elif self.path in ("/echo", "/trouble"):
             await self.send("media", media={"payload": media["payload"]})
         elif self.path == "/close" and self.heard_ms >= 1000:
             await self.socket.close(1000)
