@@ -27,14 +27,26 @@ class Latch:
     :ivar described: the address in the far end's SDP.
     :ivar signalling_host: where its signalling comes from.
     :ivar nat: ``strict``, ``host`` or ``any``.
+    :ivar left: the source that was heard before the far end described another address. What it still has under way is
+        heard for 500 ms (not with ``strict``), but it is not learnt: nothing is to be sent there any more.
     """
 
     described: Address
     signalling_host: str
     nat: str
+    left: Address | None = None
+    _left_tick: int | None = None
     _hopeful: Address | None = None
     _next_sequence: int = 0
     _in_sequence: int = 0
+
+    def is_leaving(self, source: Address, tick: int) -> bool:
+        """Whether this is the source of before, within its time."""
+        if source != self.left or self.nat == "strict":
+            return False
+        if self._left_tick is None:
+            self._left_tick = tick
+        return tick - self._left_tick < SILENT_TICKS
 
     def admits(self, source: Address, sequence: int, latched: Address | None, silent_ticks: int) -> bool:
         """Whether ``source`` becomes the latched one with this packet.

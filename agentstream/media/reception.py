@@ -78,6 +78,9 @@ class Reception:
         self._digit_type[row] = NO_PAYLOAD_TYPE if digit_type is None else digit_type
         self._law[row] = law
         self._hears[row] = hears
+        heard = self.latched[row]
+        if heard is not None and self.described(row) != latch.described and heard[:2] != latch.described:
+            latch.left = (heard[0], heard[1])
         self._latches[row] = latch
         self.latched[row] = None
         if self._digits[row] is None:
@@ -193,6 +196,8 @@ class Reception:
         latched = self.latched[row]
         if latched is not None and latched[:2] == address:
             # An IPv6 source comes with a flow label and a scope, which say nothing about who it is.
+            return True
+        if latched is None and latch.is_leaving(address, tick):
             return True
         silent_ticks = tick - int(self._heard_tick[row])
         if not latch.admits(address, int(self._headers.sequence_number[at]), self.latched[row], silent_ticks):
