@@ -207,6 +207,11 @@ class SipEdge:
         self.stack.answer(session, sdp, self._reactor.seconds(), headers)
         self._settle()
 
+    def acknowledge(self, session: Session, sdp: bytes) -> None:
+        """See :meth:`agentstream.sip.stack.Stack.acknowledge`."""
+        self.stack.acknowledge(session, sdp, self._reactor.seconds())
+        self._settle()
+
     def reject(self, session: Session, status: int, warning: str = "", headers: Fields = ()) -> None:
         """See :meth:`agentstream.sip.stack.Stack.reject`."""
         self.stack.reject(session, status, self._reactor.seconds(), warning, headers)

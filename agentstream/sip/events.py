@@ -41,7 +41,8 @@ class InviteProgressed:
 
 @attrs.frozen
 class InviteAnswered:
-    """Our INVITE got its 2xx; the ACK has been sent."""
+    """Our INVITE got its 2xx; the ACK has been sent, unless our INVITE held no offer: then ``sdp`` is the callee's, and
+    ``Stack.acknowledge`` sends the ACK with our answer."""
 
     session: Session
     sdp: bytes

@@ -420,6 +420,7 @@ class OutgoingSession(Session):
         self._cancel_fields: list[tuple[str, str]] | None = None
         self._cancel_sent = False
         self._heard = False
+        self._owes_ack = False
         self._transaction = stack.start_client(request, hop, now, self)
         # Nobody may ring for ever: what timer C is to a proxy (RFC 3261 section 16.6, item 11).
         stack.timers.set(self, "expires", now + stack.ring_limit_s)
@@ -438,15 +439,31 @@ class OutgoingSession(Session):
             super().timer_fired(letter, now)
 
     def _hang_up(self, now: float, reason: str, fields: list[tuple[str, str]]) -> None:
-        was_confirmed = self.state == CONFIRMED
+        is_up = self.state in (ACCEPTED, CONFIRMED)
+        self._acknowledge(b"")
         self._end(now, SessionEnded(self, "local", reason))
-        if was_confirmed:
+        if is_up:
             self._refuse_pending(now)
             self._unacknowledged = None
             self.stack.timers.cancel_all(self)
             self._send_bye(now, fields)
         else:
             self._cancel(now, fields)
+
+    def acknowledge(self, sdp: bytes, now: float) -> None:
+        """The ACK that the owner's answer goes with."""
+        if not self._owes_ack:
+            raise LocalProtocolError("the session has no 2xx that waits for an answer")
+        self._acknowledge(sdp)
+        self.state = CONFIRMED
+        self._proceed(now)
+
+    def _acknowledge(self, sdp: bytes) -> None:
+        """Send the ACK that is owed, if one is: 13.2.2.4 wants one whatever becomes of the session."""
+        if self._owes_ack and self.dialog is not None:
+            self._owes_ack = False
+            ack = self.stack.send_ack(self.dialog, self.request.cseq.number, sdp)
+            self._acks[self.dialog.remote_tag] = ack
 
     def _cancel(self, now: float, fields: list[tuple[str, str]]) -> None:
         self._cancel_fields = fields
@@ -491,6 +508,7 @@ class OutgoingSession(Session):
         # 15: a callee has no BYE to send on an early dialog. One that does so all the same wants the call to end, and
         # its INVITE still needs a final answer.
         was_early = self.state in (CALLING, PROCEEDING)
+        self._acknowledge(b"")
         super()._bye_received(transaction, now)
         if was_early:
             self._cancel(now, [("Reason", format_reason("the callee sent BYE"))])
@@ -518,15 +536,19 @@ class OutgoingSession(Session):
             # response that triggered the ACK arrives."
             self.stack.out.append(known)
             return
-        if len(self._acks) >= 16:
+        if len(self._acks) >= 16 or (self._owes_ack and self.dialog is not None and tag == self.dialog.remote_tag):
             return
         self.stack.timers.cancel_all(self)
         dialog = uac_dialog(self.request, response, self.remote)
+        if self.state in (CALLING, PROCEEDING) and not self.request.body and response.sdp:
+            # 13.2.2.4: "If the 2xx contains an offer ..., the ACK MUST carry an answer in its body."
+            self._forget_early(dialog)
+            self.state, self.dialog, self._owes_ack = ACCEPTED, dialog, True
+            self.stack.remember_dialog(dialog, self)
+            self._emit(InviteAnswered(self, response.sdp))
+            return
         self._acks[tag] = self.stack.send_ack(dialog, self.request.cseq.number)
-        for early in self._early.values():
-            if early.key != dialog.key:
-                self.stack.forget_dialog(early)
-        self._early.clear()
+        self._forget_early(dialog)
         if self.state in (CALLING, PROCEEDING):
             self.state = CONFIRMED
             self.dialog = dialog
@@ -535,9 +557,16 @@ class OutgoingSession(Session):
             return
         # A 2xx that crossed our CANCEL, or another branch of a fork: 13.2.2.4 has it acknowledged, and a dialog that
         # nobody wants is ended with a BYE.
-        sentence = "another branch answered first" if self.state == CONFIRMED else "the call was cancelled"
+        sentence = "another branch answered first" if self.state in (ACCEPTED, CONFIRMED) else "the call was cancelled"
         self.stack.forget_dialog(dialog)
         self.stack.send_in_dialog(dialog, "BYE", now, None, [("Reason", format_reason(sentence))])
+
+    def _forget_early(self, dialog: Dialog) -> None:
+        """Of the branches only this one goes on."""
+        for early in self._early.values():
+            if early.key != dialog.key:
+                self.stack.forget_dialog(early)
+        self._early.clear()
 
     def transaction_failed(self, transaction: ClientTransaction, status: int, now: float) -> None:
         if isinstance(transaction, InviteClientTransaction):

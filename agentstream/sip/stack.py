@@ -177,6 +177,12 @@ class Stack:
         """200 to the INVITE or re-INVITE that waits, repeated until the ACK."""
         session.answer(sdp, now, headers)
 
+    def acknowledge(self, session: Session, sdp: bytes, now: float) -> None:
+        """As UAC whose INVITE held no offer: the ACK, with our answer to the offer of InviteAnswered."""
+        if not isinstance(session, OutgoingSession):
+            raise LocalProtocolError("only a session that went out can be acknowledged")
+        session.acknowledge(sdp, now)
+
     def reject(self, session: Session, status: int, now: float, warning: str = "", headers: Fields = ()) -> None:
         """A refusal (300 to 699) of the INVITE or re-INVITE that waits, with the sentence as Warning."""
         session.reject(status, now, warning, headers)
@@ -202,7 +208,10 @@ class Stack:
         now: float,
         headers: Iterable[tuple[str, str]] = (),
     ) -> Session:
-        """Call as UAC: INVITE ``target`` by way of ``hop``, whose ``local`` names the listener to send from."""
+        """Call as UAC: INVITE ``target`` by way of ``hop``, whose ``local`` names the listener to send from.
+
+        :param sdp: our offer; b"" leaves it to the callee, and :meth:`acknowledge` answers it.
+        """
         if not is_ip_address(hop.host):
             raise LocalProtocolError("the hop's host is not an IP address")
         listener = self._listener(hop)
@@ -306,10 +315,11 @@ class Stack:
                 return attrs.evolve(hop, local=name)
         return source
 
-    def send_ack(self, dialog: Dialog, cseq: int) -> tuple[bytes, Hop]:
+    def send_ack(self, dialog: Dialog, cseq: int, sdp: bytes = b"") -> tuple[bytes, Hop]:
         """The ACK for a 2xx: outside any transaction (RFC 3261 section 13.2.2.4); what was sent, to repeat it."""
         hop = self._next_hop(dialog)
-        sent = (dialog.build_request("ACK", self._via(hop), cseq=cseq).serialise(), hop)
+        fields = [("Content-Type", "application/sdp")] if sdp else []
+        sent = (dialog.build_request("ACK", self._via(hop), cseq=cseq, headers=fields, body=sdp).serialise(), hop)
         self.out.append(sent)
         return sent
 

@@ -343,3 +343,70 @@ def test_what_we_may_not_ask_for() -> None:
             bench.stack.invite(uri, from_uri=uri, to_uri=uri, sdp=b"", hop=hop, now=0.0)
     with pytest.raises(LocalProtocolError):
         bench.stack.invite(uri, from_uri=uri, to_uri=uri, sdp=b"", hop=PEER, now=0.0, headers=[("X", "1\r\nY: 2")])
+
+
+class TestWithoutAnOffer:
+    """RFC 3261 section 13.2.1: the callee's 200 holds the offer, and our ACK the answer."""
+
+    def ask(self, bench: Bench, peer: SipPeer) -> tuple[Session, bytes]:
+        uri = parse_uri("sip:bob@127.0.0.1:5090")
+        session = bench.stack.invite(uri, from_uri=uri, to_uri=uri, sdp=b"", hop=PEER, now=bench.now)
+        (data,) = bench.sent()
+        assert read(data).body == b"" and read(data).header("content-type") == ""
+        return session, data
+
+    def test_the_ack_waits_for_our_answer(self) -> None:
+        bench, peer = Bench(), SipPeer()
+        session, data = self.ask(bench, peer)
+        offer = peer.respond(data, 200, "OK", SDP)
+        assert bench.receive(offer) == []
+        assert bench.event(InviteAnswered) == InviteAnswered(session, SDP)
+        assert bench.receive(offer) == [], "repeated while we think"
+        bench.stack.acknowledge(session, SDP + b"a=x", bench.now)
+        (ack,) = bench.sent()
+        assert (read(ack).body, read(ack).header("content-type")) == (SDP + b"a=x", "application/sdp")
+        assert bench.receive(offer) == [ack]
+        assert bench.events() == []
+        with pytest.raises(LocalProtocolError):
+            bench.stack.acknowledge(session, SDP, bench.now)
+        peer.called_by(data)
+        assert [read(one).status for one in bench.receive(peer.bye())] == [200]
+        bench.event(SessionEnded)
+        bench.settle()
+
+    def test_an_answer_without_an_offer_is_acknowledged_at_once(self) -> None:
+        bench, peer = Bench(), SipPeer()
+        _, data = self.ask(bench, peer)
+        assert [read(one).method for one in bench.receive(peer.respond(data, 200))] == ["ACK"]
+        assert bench.event(InviteAnswered).sdp == b""
+
+    def test_an_offer_that_we_do_not_want(self) -> None:
+        bench, peer = Bench(), SipPeer()
+        session, data = self.ask(bench, peer)
+        bench.receive(peer.respond(data, 200, "OK", SDP))
+        bench.stack.hang_up(session, bench.now)
+        assert bench.lines() == ["ACK", "BYE"]
+        bench.settle()
+
+    def test_a_callee_that_hangs_up_while_we_think(self) -> None:
+        bench, peer = Bench(), SipPeer()
+        session, data = self.ask(bench, peer)
+        bench.receive(peer.respond(data, 200, "OK", SDP))
+        bench.events()
+        peer.called_by(data)
+        sent = [read(one) for one in bench.receive(peer.bye())]
+        assert [one.status or one.method for one in sent] == ["ACK", 200]
+        assert bench.event(SessionEnded) == SessionEnded(session, "remote", "")
+        bench.settle()
+
+    def test_another_branch_while_we_think(self) -> None:
+        bench, peer, other = Bench(), SipPeer(), SipPeer(user="other")
+        session, data = self.ask(bench, peer)
+        bench.receive(peer.respond(data, 200, "OK", SDP))
+        bench.event(InviteAnswered)
+        sent = [read(one) for one in bench.receive(other.respond(data, 200, "OK", SDP))]
+        assert [one.method for one in sent] == ["ACK", "BYE"]
+        bench.stack.acknowledge(session, SDP, bench.now)
+        assert bench.lines() == ["ACK"]
+        bench.stack.hang_up(session, bench.now)
+        bench.settle()
