@@ -13,26 +13,22 @@ from typing import TYPE_CHECKING
 import attrs
 
 from agentstream.errors import LocalProtocolError
-from agentstream.sip.dialog import Dialog, uac_dialog, uas_dialog
+from agentstream.sip.dialog import Dialog
 from agentstream.sip.events import (
     AckReceived,
     Event,
-    InviteAnswered,
     InviteCancelled,
-    InviteProgressed,
-    InviteRefused,
     ReinviteCancelled,
     ReinviteReceived,
     SessionEnded,
 )
-from agentstream.sip.headers import Headers, format_reason
+from agentstream.sip.headers import format_reason
 from agentstream.sip.hop import Hop
 from agentstream.sip.message import Request, Response
 from agentstream.sip.reinvite import MakeOffer, Reinvites
 from agentstream.sip.timers import T1, T2, Deadline
 from agentstream.sip.transactions import (
     ClientTransaction,
-    InviteClientTransaction,
     InviteServerTransaction,
     ServerTransaction,
     Transaction,
@@ -103,7 +99,7 @@ class Session:
     def answer(self, sdp: bytes, now: float, headers: Fields = ()) -> None:
         """200 to the pending INVITE or re-INVITE."""
         transaction = self._take_pending()
-        fields = [("Contact", self.stack.contact_of(self.remote)), *_checked(headers)]
+        fields = [("Contact", self.stack.contact_of(self.remote)), *checked(headers)]
         fields += self.stack.capabilities
         dialog = self.dialog
         assert dialog is not None
@@ -128,7 +124,7 @@ class Session:
         """A final refusal of the pending INVITE (which ends the session) or re-INVITE (which does not)."""
         if not 300 <= status <= 699:
             raise LocalProtocolError("a refusal's status is from 300 to 699")
-        fields = list(_checked(headers))
+        fields = list(checked(headers))
         transaction = self._take_pending()
         self._refuse(transaction, status, now, warning or NO_REASON, fields)
         if self.state == PROCEEDING:
@@ -161,7 +157,7 @@ class Session:
 
     def hang_up(self, now: float, reason: str = "", headers: Fields = ()) -> None:
         """End the session from our side by BYE, CANCEL or refusal; harmless when it is over."""
-        fields = list(_checked(headers))
+        fields = list(checked(headers))
         if reason and not any(name.lower() == "reason" for name, _ in fields):
             fields.append(("Reason", format_reason(reason)))
         if self.state != ENDED:
@@ -342,258 +338,7 @@ class Session:
             self.stack.forget_dialog(self.dialog)
 
 
-class IncomingSession(Session):
-    """The UAS side of an INVITE; the transaction's 100 has been sent."""
-
-    def __init__(self, stack: Stack, transaction: InviteServerTransaction, source: Hop, now: float) -> None:
-        super().__init__(stack, transaction.request, source, PROCEEDING, True)
-        self.dialog = uas_dialog(transaction.request, stack.token(), source)
-        self._pending = transaction
-        self._provisional: bytes | None = None
-        stack.timers.set(self, "expires", now + stack.ring_limit_of(transaction.request))
-
-    def progress(self, status: int, sdp: bytes, now: float, headers: Fields = ()) -> None:
-        """A provisional response above 100."""
-        transaction = self._pending
-        if transaction is None or self.state != PROCEEDING:
-            raise LocalProtocolError("the session has no INVITE that waits for an answer")
-        if not 101 <= status <= 199:
-            raise LocalProtocolError("a provisional response's status is from 101 to 199")
-        assert self.dialog is not None
-        fields = [("Contact", self.stack.contact_of(self.remote)), *_checked(headers)]
-        fields += [("Record-Route", value) for value in transaction.request.headers.get_all("record-route")]
-        if sdp:
-            fields.append(("Content-Type", "application/sdp"))
-        self._provisional = self.stack.respond(
-            transaction, status, now, to_tag=self.dialog.local_tag, headers=fields, body=sdp
-        )
-        # 13.3.1.1: to keep proxies from giving up, "the UAS MUST send a non-100 provisional response at every minute".
-        self.stack.timers.set(self, "1xx", now + 60)
-
-    def timer_fired(self, letter: str, now: float) -> None:
-        if letter == "1xx":
-            if self._pending is not None and self._provisional is not None:
-                self._pending.respond(180, self._provisional, now)
-                self.stack.timers.set(self, "1xx", now + 60)
-        elif letter == "expires":
-            # 13.3.1: "If the request is an INVITE that contains an Expires header field ... If the invitation expires
-            # before the UAS has generated a final response, a 487 (Request Terminated) response SHOULD be generated."
-            if self._pending is not None and self.state == PROCEEDING:
-                sentence = "the invitation expired before it was answered"
-                self._refuse(self._take_pending(), 487, now, sentence)
-                self._end(now, InviteCancelled(self, sentence))
-                self._forget(now)
-        else:
-            super().timer_fired(letter, now)
-
-    def _hang_up(self, now: float, reason: str, fields: list[tuple[str, str]]) -> None:
-        event = SessionEnded(self, "local", reason)
-        if self.state == PROCEEDING:
-            self._refuse(self._take_pending(), 480, now, reason or NO_REASON, fields)
-            self._end(now, event)
-            self._forget(now)
-            return
-        self._refuse_pending(now)
-        was_accepted = self.state == ACCEPTED
-        self._end(now, event)
-        if was_accepted:
-            # 15: "the callee's UA MUST NOT send a BYE on a confirmed dialog until it has received an ACK for its 2xx
-            # response or until the server transaction times out."
-            self._bye_fields = fields
-        else:
-            self._stop_repeating(now)
-            self._send_bye(now, fields)
-
-    def _stop_repeating(self, now: float) -> None:
-        """A re-INVITE's 2xx is not repeated behind our BYE."""
-        self._unacknowledged = None
-        self.stack.timers.cancel_all(self)
-
-
-class OutgoingSession(Session):
-    """The UAC side of an INVITE, with every dialog that forking proxies may make of it."""
-
-    def __init__(self, stack: Stack, request: Request, hop: Hop, now: float) -> None:
-        super().__init__(stack, request, hop, CALLING, False)
-        self._early: dict[str, Dialog] = {}
-        self._acks: dict[str, tuple[bytes, Hop]] = {}
-        self._cancel_fields: list[tuple[str, str]] | None = None
-        self._cancel_sent = False
-        self._heard = False
-        self._owes_ack = False
-        self._transaction = stack.start_client(request, hop, now, self)
-        # Nobody may ring for ever: what timer C is to a proxy (RFC 3261 section 16.6, item 11).
-        stack.timers.set(self, "expires", now + stack.ring_limit_s)
-
-    def timer_fired(self, letter: str, now: float) -> None:
-        if letter == "expires":
-            if self.state in (CALLING, PROCEEDING):
-                sentence = "nobody answered in time"
-                self._end(now, InviteRefused(self, 408, sentence))
-                self._cancel(now, [("Reason", format_reason(sentence, "SIP", 408))])
-        elif letter == "cancel":
-            # 9.1: "If there is no final response for the original request in 64*T1 seconds ..., the client SHOULD
-            # then consider the original transaction cancelled and SHOULD destroy the client transaction".
-            self._transaction.end(now)
-        else:
-            super().timer_fired(letter, now)
-
-    def _hang_up(self, now: float, reason: str, fields: list[tuple[str, str]]) -> None:
-        is_up = self.state in (ACCEPTED, CONFIRMED)
-        self._acknowledge(b"")
-        self._end(now, SessionEnded(self, "local", reason))
-        if is_up:
-            self._refuse_pending(now)
-            self._unacknowledged = None
-            self.stack.timers.cancel_all(self)
-            self._send_bye(now, fields)
-        else:
-            self._cancel(now, fields)
-
-    def acknowledge(self, sdp: bytes, now: float) -> None:
-        """The ACK that the owner's answer goes with."""
-        if not self._owes_ack:
-            raise LocalProtocolError("the session has no 2xx that waits for an answer")
-        self._acknowledge(sdp)
-        self.state = CONFIRMED
-        self._proceed(now)
-
-    def _acknowledge(self, sdp: bytes) -> None:
-        """Send the ACK that is owed, if one is: 13.2.2.4 wants one whatever becomes of the session."""
-        if self._owes_ack and self.dialog is not None:
-            self._owes_ack = False
-            ack = self.stack.send_ack(self.dialog, self.request.cseq.number, sdp)
-            self._acks[self.dialog.remote_tag] = ack
-
-    def _cancel(self, now: float, fields: list[tuple[str, str]]) -> None:
-        self._cancel_fields = fields
-        self.stack.timers.cancel(self, "expires")
-        # 9.1: "If no provisional response has been received, the CANCEL request MUST NOT be sent; rather, the client
-        # MUST wait for the arrival of a provisional response before sending the request."
-        if self._heard:
-            self._send_cancel(now)
-
-    def _send_cancel(self, now: float) -> None:
-        if self._cancel_sent:
-            return
-        self._cancel_sent = True
-        sent = self.request.headers
-        # 9.1: Request-URI, Call-ID, To, CSeq's number and From are the INVITE's, with its one Via and its Route
-        # headers.
-        headers = Headers()
-        for name in ("Via", "From", "To", "Call-ID"):
-            headers.add(name, sent.get(name) or "")
-        headers.add("Max-Forwards", "70")
-        headers.add("CSeq", f"{self.request.cseq.number} CANCEL")
-        for route in sent.get_all("route"):
-            headers.add("Route", route)
-        for name, value in self._cancel_fields or ():
-            headers.add(name, value)
-        self.stack.start_client(Request("CANCEL", self.request.uri_text, headers), self.remote, now, None)
-        self.stack.timers.set(self, "cancel", now + 64 * T1)
-
-    def response_received(self, transaction: ClientTransaction, response: Response, now: float) -> None:
-        if not isinstance(transaction, InviteClientTransaction):
-            return
-        if response.status < 200:
-            self._progressed(response, now)
-        elif response.status < 300:
-            self._accepted(response, now)
-        else:
-            self.stack.timers.cancel_all(self)
-            self._end(now, InviteRefused(self, response.status, response.explain()))
-            self._forget(now)
-
-    def _bye_received(self, transaction: ServerTransaction, now: float) -> None:
-        # 15: a callee has no BYE to send on an early dialog. One that does so all the same wants the call to end, and
-        # its INVITE still needs a final answer.
-        was_early = self.state in (CALLING, PROCEEDING)
-        self._acknowledge(b"")
-        super()._bye_received(transaction, now)
-        if was_early:
-            self._cancel(now, [("Reason", format_reason("the callee sent BYE"))])
-
-    def _progressed(self, response: Response, now: float) -> None:
-        self._heard = True
-        if self._cancel_fields is not None:
-            self._send_cancel(now)
-            return
-        if self.state == CALLING:
-            self.state = PROCEEDING
-        if response.status == 100 or self.state != PROCEEDING:
-            return
-        tag = response.to.tag
-        if tag and tag not in self._early and len(self._early) < 16:
-            dialog = self._early[tag] = uac_dialog(self.request, response, self.remote)
-            self.stack.remember_dialog(dialog, self)
-        self._emit(InviteProgressed(self, response.status, response.sdp))
-
-    def _accepted(self, response: Response, now: float) -> None:
-        tag = response.to.tag
-        known = self._acks.get(tag)
-        if known is not None:
-            # 13.2.2.4: "The ACK MUST be passed to the client transport every time a retransmission of the 2xx final
-            # response that triggered the ACK arrives."
-            self.stack.out.append(known)
-            return
-        if len(self._acks) >= 16 or (self._owes_ack and self.dialog is not None and tag == self.dialog.remote_tag):
-            return
-        self.stack.timers.cancel_all(self)
-        dialog = uac_dialog(self.request, response, self.remote)
-        if self.state in (CALLING, PROCEEDING) and not self.request.body and response.sdp:
-            # 13.2.2.4: "If the 2xx contains an offer ..., the ACK MUST carry an answer in its body."
-            self._forget_early(dialog)
-            self.state, self.dialog, self._owes_ack = ACCEPTED, dialog, True
-            self.stack.remember_dialog(dialog, self)
-            self._emit(InviteAnswered(self, response.sdp))
-            return
-        self._acks[tag] = self.stack.send_ack(dialog, self.request.cseq.number)
-        self._forget_early(dialog)
-        if self.state in (CALLING, PROCEEDING):
-            self.state = CONFIRMED
-            self.dialog = dialog
-            self.stack.remember_dialog(dialog, self)
-            self._emit(InviteAnswered(self, response.sdp))
-            return
-        # A 2xx that crossed our CANCEL, or another branch of a fork: 13.2.2.4 has it acknowledged, and a dialog that
-        # nobody wants is ended with a BYE.
-        sentence = "another branch answered first" if self.state in (ACCEPTED, CONFIRMED) else "the call was cancelled"
-        self.stack.forget_dialog(dialog)
-        self.stack.send_in_dialog(dialog, "BYE", now, None, [("Reason", format_reason(sentence))])
-
-    def _forget_early(self, dialog: Dialog) -> None:
-        """Of the branches only this one goes on."""
-        for early in self._early.values():
-            if early.key != dialog.key:
-                self.stack.forget_dialog(early)
-        self._early.clear()
-
-    def transaction_failed(self, transaction: ClientTransaction, status: int, now: float) -> None:
-        if isinstance(transaction, InviteClientTransaction):
-            sentence = "no answer to our INVITE" if status == 408 else "the peer cannot be reached"
-            self.stack.timers.cancel_all(self)
-            self._end(now, InviteRefused(self, status, f"{status} {sentence}"))
-            self._forget(now)
-
-    def transaction_ended(self, transaction: Transaction, now: float) -> None:
-        if isinstance(transaction, InviteClientTransaction):
-            self._acks.clear()
-            if self.state == ENDED and not self._bye_sent:
-                self._forget(now)
-        else:
-            super().transaction_ended(transaction, now)
-
-    def _forget(self, now: float) -> None:
-        super()._forget(now)
-        for early in self._early.values():
-            self.stack.forget_dialog(early)
-        self._early.clear()
-        if self._cancel_sent and self._transaction.state == PROCEEDING:
-            # The INVITE itself still waits for its end, which a peer that only sent BYE may never give it.
-            self.stack.timers.set(self, "cancel", now + 64 * T1)
-
-
-def _checked(headers: Fields) -> list[tuple[str, str]]:
+def checked(headers: Fields) -> list[tuple[str, str]]:
     """Header fields of the owner's; a line break in one would be a header of somebody else's."""
     fields = list(headers)
     for name, value in fields:

@@ -22,7 +22,7 @@ from agentstream.sip.headers import Headers, NameAddr, format_warning
 from agentstream.sip.hop import Hop, Listener
 from agentstream.sip.message import MalformedRequest, Request, Response, build_response, parse_message
 from agentstream.sip.reinvite import MakeOffer
-from agentstream.sip.session import Fields, IncomingSession, OutgoingSession, Session
+from agentstream.sip.session import Fields, Session
 from agentstream.sip.timers import Timers
 from agentstream.sip.transactions import (
     ClientTransaction,
@@ -36,6 +36,8 @@ from agentstream.sip.transactions import (
     TransactionUser,
     server_key,
 )
+from agentstream.sip.uac import OutgoingSession
+from agentstream.sip.uas import IncomingSession
 from agentstream.sip.uri import Uri
 
 __all__ = ["Hop", "Listener", "Session", "Stack"]
