@@ -8,6 +8,8 @@ import pytest
 from agentstream.audio import g711
 from tests.oracles import g711 as oracle
 
+pytestmark = pytest.mark.rfc(3551)
+
 SAMPLES = np.arange(-32768, 32768).astype(np.int16)
 LAWS = {
     "ulaw": (g711.ULAW_TO_PCM, g711.PCM_TO_ULAW, oracle.ulaw_decode, oracle.ulaw_encode),

@@ -201,6 +201,7 @@ def test_what_is_sent_while_it_is_held(endpoint: Endpoint, sounds: dict[int, Pat
     assert stream.missing == 0
 
 
+@pytest.mark.rfc(3261)
 @EVERY_WAY
 def test_the_server_hangs_up(endpoint: Endpoint, tmp_path: Path, way: Way) -> None:
     bye = '<recv request="BYE" timeout="15000"/>\n' + s.respond("200 OK")
@@ -219,6 +220,7 @@ def test_the_server_hangs_up(endpoint: Endpoint, tmp_path: Path, way: Way) -> No
         run.finish()
 
 
+@pytest.mark.rfc(3264)
 @pytest.mark.rfc(3261)
 @EVERY_WAY
 def test_offers_that_are_left_to_the_server(endpoint: Endpoint, tmp_path: Path, way: Way) -> None:

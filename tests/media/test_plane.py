@@ -193,6 +193,7 @@ def test_only_the_latched_source_is_heard(world: World) -> None:
     assert all(destination != stranger for _, destination in world.network.unreachable)
 
 
+@pytest.mark.rfc(4961)
 def test_symmetric_rtp_follows_the_host(world: World) -> None:
     """A phone behind NAT sends from another port than its SDP says: it is heard, and answered there."""
     far = world.call(described=("10.0.0.2", 9), nat="host")

@@ -66,6 +66,7 @@ def test_one_datagram_a_row_and_pass(ports: KernelPorts, phone: socket.socket) -
     assert phone.recvfrom(100) == (b"back", (HOST, port))
 
 
+@pytest.mark.rfc(3550)
 def test_rtcp_is_bound_and_drained(ports: KernelPorts, phone: socket.socket) -> None:
     port = ports.open(0, 0.0)
     phone.sendto(b"report", (HOST, port + 1))

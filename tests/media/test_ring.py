@@ -9,6 +9,8 @@ from hypothesis import strategies as st
 
 from agentstream.media.ring import Rings
 
+pytestmark = pytest.mark.rfc(3550)
+
 BLOCK = 80
 PLAYOUT_MS = 60
 

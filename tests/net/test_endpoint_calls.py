@@ -308,6 +308,7 @@ def test_a_call_over_ipv6(offer: str) -> None:
         assert server.events("media_agreed")[0].fields["remote"].startswith("[::1]:")
 
 
+@pytest.mark.rfc(5118)
 @pytest.mark.rfc(3264)
 def test_each_call_gets_the_family_of_its_offer() -> None:
     with ServerUnderTest(bot_flow(), BOTH) as server:
@@ -321,6 +322,7 @@ def test_each_call_gets_the_family_of_its_offer() -> None:
         assert (four.answer.host, six.answer.host) == ("127.0.0.1", "::1")
 
 
+@pytest.mark.rfc(5118)
 @pytest.mark.rfc(3264)
 def test_a_family_that_is_not_bound_is_488() -> None:
     with ServerUnderTest(bot_flow()) as server:

@@ -165,6 +165,7 @@ def test_discontinuous_transmission() -> None:
             assert abs(step - (200 + pause_ms) * BYTES_PER_MS) <= 20 * BYTES_PER_MS
 
 
+@pytest.mark.rfc(4961)
 def test_a_source_that_moves_keeps_its_call() -> None:
     """A NAT that gives another port: learnt when the old one has been silent for 500 ms."""
     with ServerUnderTest(bot_flow()) as server:

@@ -9,6 +9,8 @@ from agentstream.rtp import events
 from agentstream.rtp.events import Digit, DigitReceiver, TelephoneEvent, packets_of_digit
 from tests.oracles.events import Sent, digits_heard
 
+pytestmark = pytest.mark.rfc(4733)
+
 
 def press(receiver: DigitReceiver, digit: str, duration_ms: int, timestamp: int, now: float = 0.0) -> list[Digit]:
     """Give the receiver every packet of a digit; returns what it reported."""

@@ -8,6 +8,8 @@ from agentstream.errors import LocalProtocolError, RemoteProtocolError
 from agentstream.rtp import packet
 from agentstream.rtp.packet import Extension, Packet
 
+pytestmark = pytest.mark.rfc(3550)
+
 PLAIN = bytes.fromhex("8080 0001 000000a0 deadbeef ffd5aa55")
 CSRC = bytes.fromhex("8208 ffff ffffffff 00000001 11111111 22222222 d5d5")
 EXTENDED = bytes.fromhex("9000 1234 00000140 cafebabe bede0001 10ff0000 00ff")
@@ -43,6 +45,7 @@ def test_golden_bytes_both_ways(data: bytes) -> None:
     assert GOLDEN[data].serialise() == data
 
 
+@pytest.mark.rfc(5761)
 @pytest.mark.parametrize(
     ("data", "sentence"),
     [

@@ -8,6 +8,8 @@ from agentstream.errors import LocalProtocolError, RemoteProtocolError
 from agentstream.rtp import rtcp
 from agentstream.rtp.rtcp import Bye, Chunk, Other, ReceiverReport, ReportBlock, SenderReport, SourceDescription
 
+pytestmark = pytest.mark.rfc(3550)
+
 EMPTY_RR = bytes.fromhex("80c90001 00000007")
 RR = bytes.fromhex("81c90007 00000007 00000009 40fffffe 0001ffff 00000010 aabbccdd 00010000")
 SR = bytes.fromhex("80c80006 00000007 83aa7e80 80000000 000000a0 00000064 00003e80")

@@ -9,6 +9,8 @@ from agentstream.rtp.rtcp import ReportBlock
 from agentstream.rtp.statistics import Reception, ReceptionMatrix
 from tests.oracles.statistics import Source
 
+pytestmark = pytest.mark.rfc(3550)
+
 ROWS = 3
 # Steps that stay, gap, repeat, come late, and jump, from a start near the wrap.
 steps = st.lists(st.sampled_from([1, 1, 1, 1, 2, 0, -1, -5, 2999, 3000, -99, -100, -101, 30000]), max_size=40)

@@ -142,6 +142,7 @@ def test_digits_reach_the_bot_once_each() -> None:
         assert [event.fields["digit"] for event in server.events("digit_received")] == list("12*#")
 
 
+@pytest.mark.rfc(4733)
 def test_digits_whose_packets_are_lost_and_doubled() -> None:
     with ServerUnderTest(bot_flow()) as server:
         bot = server.bot()

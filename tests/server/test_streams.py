@@ -96,6 +96,7 @@ def test_a_caller_who_hangs_up_while_the_url_is_asked_for() -> None:
         assert not server.reactor.tcp.open_connections
 
 
+@pytest.mark.contract
 @pytest.mark.parametrize("rate_hz", [16000, 24000])
 def test_a_bot_at_another_rate_hears_and_says_the_same_sound(rate_hz: int) -> None:
     url = f"ws://127.0.0.1:5001/media?sample-rate={rate_hz}"

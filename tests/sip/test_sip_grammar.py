@@ -101,6 +101,7 @@ def test_what_is_no_name_addr(text: str) -> None:
         parse_name_addr(text)
 
 
+@pytest.mark.rfc(3581)
 def test_via() -> None:
     via = parse_via("SIP / 2.0 /udp  [2001:db8::9]:5070 ; branch = z9hG4bK1;rport")
     assert (via.transport, via.host, via.port, via.branch) == ("UDP", "2001:db8::9", 5070, "z9hG4bK1")
@@ -110,6 +111,7 @@ def test_via() -> None:
     assert stamp_via("SIP/2.0/UDP a;branch=b", "1.2.3.4", 99) == "SIP/2.0/UDP a;branch=b;received=1.2.3.4"
 
 
+@pytest.mark.rfc(3326)
 def test_reason() -> None:
     reason = parse_reason('SIP ;cause=600 ;text="Busy Everywhere"')
     assert (reason.protocol, reason.cause, str(reason)) == ("SIP", 600, "Busy Everywhere")

@@ -119,6 +119,7 @@ def _cases() -> list[Any]:
     return cases
 
 
+@pytest.mark.rfc(6026)
 @pytest.mark.parametrize(("machine", "figure", "state", "event"), _cases())
 def test_figure(machine: Any, figure: dict[tuple[str, str], tuple[str, str, str]], state: str, event: str) -> None:
     peer = SipPeer()

@@ -127,6 +127,7 @@ def test_a_refusal_is_acknowledged_each_time_and_told_once() -> None:
     bench.settle()
 
 
+@pytest.mark.rfc(6026)
 def test_the_ack_is_repeated_for_each_200() -> None:
     bench, peer = Bench(), SipPeer()
     _, data = call(bench)

@@ -39,6 +39,7 @@ def answer(bench: Bench, peer: SipPeer) -> Session:
     return session
 
 
+@pytest.mark.rfc(3326)
 def test_a_call_from_invite_to_the_callers_bye() -> None:
     bench, peer = Bench(), SipPeer()
     session = ring(bench, peer)
@@ -65,6 +66,7 @@ def test_a_call_from_invite_to_the_callers_bye() -> None:
     bench.settle()
 
 
+@pytest.mark.rfc(3581)
 def test_answers_go_to_the_source_and_say_so() -> None:
     bench = Bench()
     bench.stack.receive(SipPeer(host="10.1.1.1").invite(), Hop("udp", "127.0.0.9", 40404, "u"), bench.now)
@@ -145,6 +147,7 @@ def test_warning_codes(status: int, code: str) -> None:
 
 
 class TestCancel:
+    @pytest.mark.rfc(3326)
     def test_before_the_answer(self) -> None:
         bench, peer = Bench(), SipPeer()
         session = ring(bench, peer)
@@ -212,6 +215,7 @@ class TestHangUp:
         assert bench.event(SessionEnded) == SessionEnded(session, "local", "the flow ended")
         bench.settle()
 
+    @pytest.mark.rfc(3326)
     def test_an_answered_call_gets_a_bye(self) -> None:
         bench, peer = Bench(), SipPeer()
         session = answer(bench, peer)

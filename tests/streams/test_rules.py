@@ -172,6 +172,7 @@ def test_1_6_rule_5_marks_come_back_in_order_duplicates_and_at_once_when_nothing
         assert bot.session.marks == ["a", "b", "a", ""]
 
 
+@pytest.mark.rfc(6455)
 def test_1_6_rule_7_pings_are_answered() -> None:
     with ServerUnderTest(bot_flow()) as server:
         bot = server.bot()

@@ -184,6 +184,7 @@ def test_addresses_need_no_resolver(url: str, kind: str) -> None:
     assert type(endpoint).__name__ == kind
 
 
+@pytest.mark.rfc(6455)
 @settings(max_examples=60)
 @given(st.lists(st.binary(max_size=60), max_size=4), st.sampled_from([b"", b"HTTP/1.1 101 x\r\n", b"HTTP/1.1 "]))
 def test_any_bytes_in_the_handshake_are_a_sentence(pieces: list[bytes], head: bytes) -> None:

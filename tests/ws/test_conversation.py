@@ -53,6 +53,7 @@ def test_everything_there_and_back(clock: Clock) -> None:
     assert (counters.marks_received, counters.clears_received) == (1, 1)
 
 
+@pytest.mark.rfc(6455)
 @pytest.mark.contract
 def test_handshake_carries_credentials_and_the_query_as_written(clock: Clock) -> None:
     """Contract 3.3, 1.6 rule 9."""
@@ -92,6 +93,7 @@ def test_the_socket_is_set_up_for_little_delay_and_small_buffers(clock: Clock) -
     talk.hang_up()
 
 
+@pytest.mark.rfc(6455)
 def test_a_message_in_fragments_is_one_message(clock: Clock) -> None:
     talk = open_talk(clock)
     pcm = os.urandom(5000)
@@ -101,6 +103,7 @@ def test_a_message_in_fragments_is_one_message(clock: Clock) -> None:
     talk.hang_up()
 
 
+@pytest.mark.rfc(6455)
 @pytest.mark.contract
 @pytest.mark.parametrize(("code", "reason"), [(1000, "bye"), (1001, ""), (1011, "crash"), (3000, "own"), (None, "")])
 def test_any_close_frame_is_a_clean_end_by_the_bot(clock: Clock, code: int | None, reason: str) -> None:

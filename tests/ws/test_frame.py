@@ -8,6 +8,8 @@ import pytest
 
 from agentstream.ws.frame import TEXT, masked_frame
 
+pytestmark = pytest.mark.rfc(6455)
+
 
 def plain_mask(payload: bytes, key: bytes) -> bytes:
     return bytes(byte ^ key[index % 4] for index, byte in enumerate(payload))

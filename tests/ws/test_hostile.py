@@ -125,6 +125,7 @@ def assert_violated(talk: Talk, code: int, sentence: str) -> None:
     assert not talk.network.clock.getDelayedCalls()
 
 
+@pytest.mark.rfc(6455)
 def test_a_message_over_4_mb_closes_with_1009(clock: Clock) -> None:
     """media.md section 5."""
     talk = open_talk(clock)
@@ -155,6 +156,7 @@ def test_the_promise_of_a_huge_frame_is_enough(clock: Clock) -> None:
     assert_violated(talk, 1009, protocol_module.TOO_BIG)
 
 
+@pytest.mark.rfc(6455)
 @pytest.mark.parametrize(
     "data",
     [
@@ -202,6 +204,7 @@ def test_a_closed_connection_without_close_frame_is_no_clean_end(clock: Clock) -
     assert talk.peer.ends == [StreamEnd(False, "NA", 1006, connection_module.CUT)]
 
 
+@pytest.mark.rfc(6455)
 @pytest.mark.parametrize("is_reading", [True, False])
 def test_a_bot_that_never_answers_the_close_is_dropped(clock: Clock, is_reading: bool) -> None:
     class Stubborn(Bot):

@@ -19,6 +19,7 @@ class Dead(Bot):
         self.pings.append(payload)
 
 
+@pytest.mark.rfc(6455)
 def test_a_ping_every_twenty_seconds(clock: Clock) -> None:
     """1.6 rule 7: own pings, and the bot's are answered."""
     talk = open_talk(clock)

@@ -175,12 +175,14 @@ def failing(network: Network, url: str, ca_file: Path | None) -> list[str]:
     return reasons
 
 
+@pytest.mark.rfc(6455)
 def test_a_certificate_for_another_host(clock: Clock, pki: Pki, ca_file: Path) -> None:
     network = serve(clock, pki, made_bots(clock)[0])
     assert failing(network, "wss://other.example/", ca_file) == [connect_module.WRONG_NAME]
     assert network.attempts == 2
 
 
+@pytest.mark.rfc(6455)
 def test_a_certificate_of_an_unknown_authority(clock: Clock, pki: Pki, tmp_path: Path) -> None:
     path = tmp_path / "other.pem"
     path.write_bytes(make_pki().ca_pem)
