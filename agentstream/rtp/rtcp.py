@@ -17,7 +17,11 @@ SENDER_REPORT = 200
 RECEIVER_REPORT = 201
 SOURCE_DESCRIPTION = 202
 BYE = 203
+EXTENDED_REPORT = 207
 CNAME = 1
+VOIP_METRICS = 7
+UNAVAILABLE = 127
+"""Of the signed and the small fields of VoIP metrics: the figure is not known (RFC 3611 section 4.7)."""
 
 TOO_SHORT = "The RTCP packet is shorter than its header."
 WRONG_VERSION = "The RTCP version is not 2."
@@ -27,10 +31,12 @@ WRONG_PADDING = "The RTCP padding is not in the last packet, or longer than it."
 REPORT_CUT = "The RTCP report is shorter than its blocks."
 ITEM_CUT = "The RTCP source description ends inside an item."
 BYE_CUT = "The RTCP goodbye is shorter than its sources or its reason."
+XR_CUT = "The RTCP extended report ends inside a block."
 
 _HEADER = struct.Struct("!BBH")
 _SENDER = struct.Struct("!QIII")
 _BLOCK = struct.Struct("!IIIIII")
+_VOIP = struct.Struct("!IBBBBHHHHbbBBBBBBBxHHH")
 
 
 @attrs.frozen
@@ -156,8 +162,58 @@ class Bye:
 
 
 @attrs.frozen
+class VoipMetrics:
+    """The VoIP metrics block of an extended report (RFC 3611 section 4.7): how a source sounds where it is heard.
+
+    Rates and densities are in 1/256, durations and delays in ms, R factors 0 to 100, scores in tenths (10 to 50);
+    UNAVAILABLE where a figure is not known.
+
+    :ivar configuration: packet loss concealment and kind of jitter buffer (section 4.7.6).
+    """
+
+    ssrc: int
+    loss_rate: int = 0
+    discard_rate: int = 0
+    burst_density: int = 0
+    gap_density: int = 0
+    burst_ms: int = 0
+    gap_ms: int = 0
+    round_trip_ms: int = 0
+    end_system_ms: int = 0
+    signal_level: int = UNAVAILABLE
+    noise_level: int = UNAVAILABLE
+    echo_return_loss: int = UNAVAILABLE
+    gap_threshold: int = 16
+    r_factor: int = UNAVAILABLE
+    external_r_factor: int = UNAVAILABLE
+    mos_listening: int = UNAVAILABLE
+    mos_conversational: int = UNAVAILABLE
+    configuration: int = 0
+    jitter_buffer_ms: int = 0
+    jitter_buffer_maximum_ms: int = 0
+    jitter_buffer_absolute_ms: int = 0
+
+    def serialise(self) -> bytes:
+        """The block with its header, 36 bytes."""
+        return _HEADER.pack(VOIP_METRICS, 0, _VOIP.size // 4) + _VOIP.pack(*attrs.astuple(self))
+
+
+@attrs.frozen
+class ExtendedReport:
+    """XR (RFC 3611); blocks of other kinds than VoIP metrics are passed over."""
+
+    ssrc: int
+    blocks: tuple[VoipMetrics, ...] = ()
+
+    def serialise(self) -> bytes:
+        """One RTCP packet."""
+        body = struct.pack("!I", self.ssrc) + b"".join(block.serialise() for block in self.blocks)
+        return _packet(EXTENDED_REPORT, 0, body)
+
+
+@attrs.frozen
 class Other:
-    """A packet of a type that is not read here (APP, feedback, extended reports).
+    """A packet of a type that is not read here (APP, feedback).
 
     :ivar count: the five bits behind the padding bit. :ivar body: what follows the header, a whole number of words.
     """
@@ -171,7 +227,7 @@ class Other:
         return _packet(self.packet_type, self.count, self.body)
 
 
-RtcpPacket: TypeAlias = SenderReport | ReceiverReport | SourceDescription | Bye | Other
+RtcpPacket: TypeAlias = SenderReport | ReceiverReport | SourceDescription | Bye | ExtendedReport | Other
 
 
 def compound(*packets: RtcpPacket) -> bytes:
@@ -229,6 +285,8 @@ def _parse_body(packet_type: int, count: int, body: bytes) -> RtcpPacket:
         return SourceDescription(_parse_chunks(body, count))
     if packet_type == BYE:
         return _parse_bye(body, count)
+    if packet_type == EXTENDED_REPORT:
+        return _parse_extended(body)
     return Other(packet_type, count, body)
 
 
@@ -278,3 +336,20 @@ def _parse_bye(body: bytes, count: int) -> Bye:
     if len(rest) < 1 + rest[0]:
         raise RemoteProtocolError(BYE_CUT)
     return Bye(sources, rest[1 : 1 + rest[0]])
+
+
+def _parse_extended(body: bytes) -> ExtendedReport:
+    if len(body) < 4:
+        raise RemoteProtocolError(XR_CUT)
+    blocks = []
+    offset = 4
+    while offset < len(body):
+        if len(body) - offset < _HEADER.size:
+            raise RemoteProtocolError(XR_CUT)
+        kind, _, words = _HEADER.unpack_from(body, offset)
+        start, offset = offset + _HEADER.size, offset + _HEADER.size + 4 * words
+        if offset > len(body):
+            raise RemoteProtocolError(XR_CUT)
+        if kind == VOIP_METRICS and 4 * words == _VOIP.size:
+            blocks.append(VoipMetrics(*_VOIP.unpack_from(body, start)))
+    return ExtendedReport(int.from_bytes(body[:4], "big"), tuple(blocks))

@@ -6,7 +6,17 @@ from hypothesis import strategies as st
 
 from agentstream.errors import LocalProtocolError, RemoteProtocolError
 from agentstream.rtp import rtcp
-from agentstream.rtp.rtcp import Bye, Chunk, Other, ReceiverReport, ReportBlock, SenderReport, SourceDescription
+from agentstream.rtp.rtcp import (
+    Bye,
+    Chunk,
+    ExtendedReport,
+    Other,
+    ReceiverReport,
+    ReportBlock,
+    SenderReport,
+    SourceDescription,
+    VoipMetrics,
+)
 
 pytestmark = pytest.mark.rfc(3550)
 
@@ -15,12 +25,33 @@ RR = bytes.fromhex("81c90007 00000007 00000009 40fffffe 0001ffff 00000010 aabbcc
 SR = bytes.fromhex("80c80006 00000007 83aa7e80 80000000 000000a0 00000064 00003e80")
 SDES = bytes.fromhex("81ca0003 00000007 0103612e62 000000")
 BYE = bytes.fromhex("81cb0003 00000007 0464 6f6e65 000000")
+XR = bytes.fromhex("80cf000a 00000007 07000008 00000009 08040000 00640032 001e0046 ecba7f10 5d7f2b2a b0000028 003c00c8")
+"""RFC 3611 section 4.7, field by field."""
+METRICS = VoipMetrics(
+    9,
+    loss_rate=8,
+    discard_rate=4,
+    burst_ms=100,
+    gap_ms=50,
+    round_trip_ms=30,
+    end_system_ms=70,
+    signal_level=-20,
+    noise_level=-70,
+    r_factor=93,
+    mos_listening=43,
+    mos_conversational=42,
+    configuration=0xB0,
+    jitter_buffer_ms=40,
+    jitter_buffer_maximum_ms=60,
+    jitter_buffer_absolute_ms=200,
+)
 
 GOLDEN = {
     EMPTY_RR: (ReceiverReport(7),),
     RR: (ReceiverReport(7, (ReportBlock(9, 0x40, -2, 0x1FFFF, 16, 0xAABBCCDD, 65536),)),),
     SR + SDES: (SenderReport(7, 0x83AA7E8080000000, 160, 100, 16000), SourceDescription.of_cname(7, "a.b")),
     EMPTY_RR + SDES + BYE: (ReceiverReport(7), SourceDescription.of_cname(7, "a.b"), Bye((7,), b"done")),
+    EMPTY_RR + XR: (ReceiverReport(7), ExtendedReport(7, (METRICS,))),
     EMPTY_RR + bytes.fromhex("85cc0001 6e616d65"): (ReceiverReport(7), Other(204, 5, b"name")),
 }
 
@@ -35,7 +66,14 @@ items = st.lists(st.tuples(st.integers(1, 8), st.binary(max_size=20)), max_size=
 others = (
     st.builds(SourceDescription, st.lists(st.builds(Chunk, U32, items), max_size=3).map(tuple))
     | st.builds(Bye, st.lists(U32, max_size=3).map(tuple), st.binary(max_size=20))
-    | st.builds(Other, st.integers(204, 207), st.integers(0, 31), st.binary(max_size=3).map(lambda word: word * 4))
+    | st.builds(
+        ExtendedReport,
+        U32,
+        st.lists(st.builds(VoipMetrics, U32, signal_level=st.integers(-128, 127), gap_ms=st.integers(0, 65535))).map(
+            tuple
+        ),
+    )
+    | st.builds(Other, st.integers(204, 206), st.integers(0, 31), st.binary(max_size=3).map(lambda word: word * 4))
 )
 
 
@@ -74,12 +112,21 @@ def test_the_cname_is_read() -> None:
         (EMPTY_RR + bytes.fromhex("81ca0002 00000007 01026162"), rtcp.ITEM_CUT),
         (EMPTY_RR + bytes.fromhex("82cb0001 00000007"), rtcp.BYE_CUT),
         (EMPTY_RR + bytes.fromhex("80cb0001 04616263"), rtcp.BYE_CUT),
+        (EMPTY_RR + bytes.fromhex("80cf0000"), rtcp.XR_CUT),
+        (EMPTY_RR + bytes.fromhex("80cf0002 00000007 07000008"), rtcp.XR_CUT),
     ],
 )
 def test_each_error_is_its_sentence(data: bytes, sentence: str) -> None:
     with pytest.raises(RemoteProtocolError) as caught:
         rtcp.parse(data)
     assert (caught.value.sentence, caught.value.status) == (sentence, 0)
+
+
+def test_blocks_of_an_extended_report_that_are_no_voip_metrics_are_passed_over() -> None:
+    receiver_time = "04000002 83aa7e80 80000000"
+    other_length = "07000001 00000009"
+    data = EMPTY_RR + bytes.fromhex(f"80cf0006 00000007 {receiver_time} {other_length}")
+    assert rtcp.parse(data)[1] == ExtendedReport(7)
 
 
 def test_padding_of_the_last_packet_is_taken_off() -> None:
