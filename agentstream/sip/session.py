@@ -66,8 +66,8 @@ class Session:
         ``request.from_.uri.user_text`` (caller), ``request.headers.get("X-...")`` and ``request.headers.items()``
         with names as received.
     :ivar remote: the hop that the INVITE came from, or went to.
-    :ivar state: calling (UAC, nothing heard), proceeding (no final answer), accepted (UAS, 200 sent, no ACK),
-        confirmed, ended.
+    :ivar state: calling (UAC, nothing heard), proceeding (no final answer), accepted (the 200 is
+        there and the ACK is not), confirmed, ended.
     :ivar is_incoming: we are the UAS.
     """
 
