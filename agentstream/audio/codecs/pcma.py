@@ -1,0 +1,23 @@
+"""G.711 A-law (RFC 3551 section 4.5.14)."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from agentstream.audio import g711
+from agentstream.audio.codecs.codec import Bytes, Codec, Pcm
+
+
+def decode(payloads: Bytes) -> Pcm:
+    """By table."""
+    pcm: Pcm = g711.ALAW_TO_PCM[payloads]
+    return pcm
+
+
+def encode(pcm: Pcm) -> Bytes:
+    """By table."""
+    payloads: Bytes = g711.PCM_TO_ALAW[pcm.view(np.uint16)]
+    return payloads
+
+
+CODEC = Codec("PCMA", 8, clock_hz=8000, rate_hz=8000, frame_bytes=160, decode=decode, encode=encode)
