@@ -76,6 +76,11 @@ class Egress:
         self.refused = np.zeros(rows, np.int64)
         self.on_digits_sent: Callable[[int], None] = lambda row: None
 
+    @property
+    def sends(self) -> npt.NDArray[np.bool_]:
+        """Which rows' packets leave, shape (rows,); to look at."""
+        return self._sends
+
     def open(self, row: int, socket: Sender, ssrc: int, sequence: int, timestamp: int) -> None:
         """A new stream; the three numbers are random (RFC 3550 section 5.1). Nothing is sent before :meth:`direct`."""
         self._sockets[row] = socket

@@ -28,6 +28,7 @@ from agentstream.media.playback import Playback, PlaybackBank, PlaybackBudget
 from agentstream.media.ports import READS_A_TICK, Address, DatagramPorts, Pass
 from agentstream.media.rates import STREAM_RATES_HZ, StreamRate
 from agentstream.media.reception import Reception
+from agentstream.media.recording import Tape, Tapes
 from agentstream.media.ring import Rings
 from agentstream.media.slack import SlackCollector
 from agentstream.media.track import INBOUND, OUTBOUND, Track
@@ -120,6 +121,7 @@ class MediaPlane:
         self._playback = PlaybackBank(rows, RATE_HZ)
         self._egress = Egress(rows)
         self._tracks = {INBOUND: Track(rows, RATE_HZ), OUTBOUND: Track(rows, RATE_HZ)}
+        self.tapes = Tapes(rows, RATE_HZ)
         self._rates: dict[int, StreamRate] = {}
         self._outgoing = np.zeros((rows, RATE_HZ // 50), np.int16)
         self._heard = np.zeros((rows, RATE_HZ // 50), np.int16)
@@ -215,11 +217,13 @@ class MediaPlane:
         """Move every leg on by this many 20 ms slots."""
         high = self._high
         if high:
+            self.tapes.begin_tick()
             self._send(high, slots)
             self._receive(now)
             if self._digits:
                 self._tell_digits()
             self._hear(high, slots)
+            self.tapes.end_tick(slots - MOST_HEARD_SLOTS)
         if self._tick_number % HOUSEKEEPING_TICKS < slots:
             self._ports.release(now)
             for row in list(self._legs):
@@ -238,6 +242,7 @@ class MediaPlane:
             for rate in rates:
                 rate.bank.settle(high)
             track.hear(outgoing)
+            self.tapes.say(outgoing, self._egress.sends)
         if slots > MOST_SENT_SLOTS:
             self.skipped_slots += slots - MOST_SENT_SLOTS
             self._egress.jump(high, slots - MOST_SENT_SLOTS)
@@ -264,6 +269,7 @@ class MediaPlane:
         for _ in range(min(slots, MOST_HEARD_SLOTS)):
             self._rings.play(high, heard)
             track.hear(heard)
+            self.tapes.hear(heard)
 
     # What legs ask for
 
@@ -363,6 +369,7 @@ class MediaLeg:
         self.on_digit: Callable[[str, int], None] = lambda digit, duration_ms: None
         self._plan: MediaPlan | None = None
         self._listening: list[Callable[[], None]] = []
+        self._recorded: list[Tape] = []
         self._digits_sent: Deferred[None] | None = None
         self._final: LegStatistics | None = None
 
@@ -409,6 +416,14 @@ class MediaLeg:
         self._listening.append(stop)
         return stop
 
+    def record(self) -> Tape:
+        """Record both sides from the next tick on; see :class:`agentstream.media.recording.Tapes`."""
+        if self._final is not None:
+            raise ResourceError("the leg is closed")
+        tape = self._plane.tapes.start(self._row)
+        self._recorded.append(tape)
+        return tape
+
     def send_digits(self, digits: str, duration_ms: int = 100, gap_ms: int = 60) -> Deferred[None]:
         """Send DTMF digits by RFC 4733; fires when the last one has left.
 
@@ -445,6 +460,8 @@ class MediaLeg:
         self._final = self._plane.statistics(self._row)
         for stop in self._listening:
             stop()
+        for tape in self._recorded:
+            tape.stop()
         for voice in self._voices.values():
             voice.close()
         self._plane.close_row(self._row)
