@@ -111,6 +111,8 @@ class NodeService(Service):
         settings = MediaSettings(
             rows=media.max_calls,
             playout_ms=media.playout_ms,
+            playout_min_ms=media.playout_min_ms,
+            playout_max_ms=media.playout_max_ms,
             playback_ms=media.playback_s * 1000,
             playback_memory=media.playback_memory_mb * MEBIBYTE,
         )

@@ -168,9 +168,23 @@ class Media:
     )
     playout_ms: int = setting(
         default=60,
-        doc="How long a caller's sound is held back so that late packets still find their place.",
+        doc="How long a caller's sound is held back at first, so that late packets still find their place.",
         unit="ms",
-        range=(20, 200),
+        range=(20, 400),
+        multiple=10,
+    )
+    playout_min_ms: int = setting(
+        default=20,
+        doc="The least to which that delay shrinks on a clean line. Equal to `playout_max_ms`: it is fixed.",
+        unit="ms",
+        range=(20, 400),
+        multiple=10,
+    )
+    playout_max_ms: int = setting(
+        default=400,
+        doc="The most to which it grows on a rough one.",
+        unit="ms",
+        range=(20, 400),
         multiple=10,
     )
     max_calls: int = setting(

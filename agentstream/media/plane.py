@@ -29,7 +29,7 @@ from agentstream.media.ports import READS_A_TICK, Address, DatagramPorts, Pass
 from agentstream.media.rates import STREAM_RATES_HZ, StreamRate
 from agentstream.media.reception import Reception
 from agentstream.media.recording import Tape, Tapes
-from agentstream.media.ring import Rings
+from agentstream.media.ring import LEAST_MS, MOST_MS, Rings
 from agentstream.media.slack import SlackCollector
 from agentstream.media.track import INBOUND, OUTBOUND, Track
 from agentstream.rtp.events import EventPacket
@@ -56,13 +56,16 @@ class MediaSettings:
     """What the plane is told.
 
     :ivar rows: legs at once.
-    :ivar playout_ms: how long a caller's sound is held back for late packets.
+    :ivar playout_ms: how long a caller's sound is held back for late packets, to begin with.
+    :ivar playout_min_ms: and ``playout_max_ms``: the bounds within which that follows the arrivals.
     :ivar playback_ms: what one bot may queue.
     :ivar playback_memory: bytes that all bots together may queue.
     """
 
     rows: int = 200
     playout_ms: int = 60
+    playout_min_ms: int = LEAST_MS
+    playout_max_ms: int = MOST_MS
     playback_ms: int = 600_000
     playback_memory: int = 1 << 30
 
@@ -74,6 +77,8 @@ class LegStatistics:
     :ivar lost: missing sequence numbers (RFC 3550 A.3); never below zero.
     :ivar jitter_ms: interarrival jitter (RFC 3550 A.8) of the ticks that found the packets, so in steps of 20 ms.
     :ivar concealed_ms: lost audio that was made up.
+    :ivar playout_ms: the delay by which the far end's sound is held back now.
+    :ivar stretched_ms: what was added to that delay while it grew, and ``left_out_ms`` what was taken in pauses.
     :ivar foreign: from sources that were not heard.
     :ivar discarded: of a flood, unread.
     :ivar refused: packets that were not heard, by a fixed sentence.
@@ -86,6 +91,9 @@ class LegStatistics:
     duplicate: int
     jitter_ms: float
     concealed_ms: int
+    playout_ms: int
+    stretched_ms: int
+    left_out_ms: int
     foreign: int
     discarded: int
     refused: dict[str, int]
@@ -116,7 +124,7 @@ class MediaPlane:
         self._ports = ports
         self._random_bits = random_bits
         self._collector = collector
-        self._rings = Rings(rows)
+        self._rings = Rings(rows, least_ms=settings.playout_min_ms, most_ms=settings.playout_max_ms)
         self._reception = Reception(rows, self._rings)
         self._playback = PlaybackBank(rows, RATE_HZ)
         self._egress = Egress(rows)
@@ -328,6 +336,9 @@ class MediaPlane:
             duplicate=int(ring.duplicate[row]),
             jitter_ms=round(wire.jitter_ms(row), 2),
             concealed_ms=int(ring.concealed[row]) * 10,
+            playout_ms=int(ring.delay.blocks[row]) * 10,
+            stretched_ms=int(ring.stretched[row]) * 10,
+            left_out_ms=int(ring.left_out[row]) * 10,
             foreign=int(self._reception.foreign[row]),
             discarded=self._ports.discarded[row],
             refused=dict(refused),

@@ -7,6 +7,10 @@ A missing *sequence number* is loss and is concealed; a timestamp step without o
 silence. A new anchor is taken when the SSRC changes, the timestamp leaves the ring or leaves its 10 ms grid (2 packets
 in sequence), or 3 packets in sequence are late.
 
+The delay follows the arrivals (delay.py). A row whose packets come late with nothing behind them moves its anchor to
+where they are; one that is late alone makes playout stand still, concealed, for as long as it lacked; surplus is left
+out block by block where it is quiet.
+
 Everything works on index arrays; Python runs per packet only for what is out of the ordinary.
 """
 
@@ -17,6 +21,7 @@ import numpy as np
 import numpy.typing as npt
 
 from agentstream.audio.conceal import NO_ROWS, Concealment
+from agentstream.media.delay import PlayoutDelay
 
 BLOCKS = 64
 """Blocks in a row's ring, 640 ms; a power of two."""
@@ -26,6 +31,13 @@ BLOCKS_A_SLOT = 2
 
 LATE_BEFORE_ANCHOR = 3
 """Late packets in sequence that prove the anchor wrong."""
+
+REVIEW_TICKS = 10
+"""The surplus is worked out five times a second."""
+
+LEAST_MS = 20
+MOST_MS = 400
+"""Bounds of a delay that follows the arrivals."""
 
 EMPTY, VOICE, SILENCE = 0, 1, 2
 
@@ -57,9 +69,17 @@ class Rings:
     :param rows: how many rows there can be.
     :param rate_hz: samples a second.
     :param clock_hz: RTP timestamp units a second (RFC 3551: 8,000 for G.711, and for G.722 too).
+    :param least_ms: and ``most_ms``: the bounds of the delay; equal ones make it fixed.
     """
 
-    def __init__(self, rows: int, rate_hz: int = 8000, clock_hz: int = 8000) -> None:
+    def __init__(
+        self,
+        rows: int,
+        rate_hz: int = 8000,
+        clock_hz: int = 8000,
+        least_ms: int = LEAST_MS,
+        most_ms: int = MOST_MS,
+    ) -> None:
         self.rate_hz = rate_hz
         self.block = rate_hz // 100
         self._clock_block = clock_hz // 100
@@ -74,7 +94,9 @@ class Rings:
         self._next_sequence = np.zeros(rows, np.uint16)
         self._end_block = np.zeros(rows, np.int64)
         self._play_block = np.zeros(rows, np.int64)
-        self._delay_blocks = np.zeros(rows, np.int64)
+        self.delay = PlayoutDelay(rows, least_ms // 10, most_ms // 10)
+        self._standing: dict[int, int] = {}
+        self._plays = 0
         self._late_run = np.zeros(rows, np.int64)
         self._base = np.arange(rows, dtype=np.int64) * BLOCKS
         self._concealment = Concealment(rows, self.block)
@@ -91,6 +113,8 @@ class Rings:
         self.reanchored = np.zeros(rows, np.int64)
         self.concealed = np.zeros(rows, np.int64)
         self.starved = np.zeros(rows, np.int64)
+        self.stretched = np.zeros(rows, np.int64)
+        self.left_out = np.zeros(rows, np.int64)
 
     def open(self, row: int, playout_ms: int) -> None:
         """Make a row new: no byte of who had it before may be heard again."""
@@ -101,11 +125,20 @@ class Rings:
         self._play_block[row] = 0
         self._end_block[row] = 0
         self._late_run[row] = 0
-        self._delay_blocks[row] = playout_ms // 10
+        self.delay.open(row, playout_ms // 10)
         self._concealment.reset(np.array([row]))
         self._candidates.pop(row, None)
         self._remainders.pop(row, None)
-        for counter in (self.late, self.duplicate, self.reanchored, self.concealed, self.starved):
+        self._standing.pop(row, None)
+        for counter in (
+            self.late,
+            self.duplicate,
+            self.reanchored,
+            self.concealed,
+            self.starved,
+            self.stretched,
+            self.left_out,
+        ):
             counter[row] = 0
 
     def forget_source(self, row: int) -> None:
@@ -142,7 +175,10 @@ class Rings:
         fits &= (ahead >= 0) & (ahead <= BLOCKS - blocks - BLOCKS_A_SLOT)
         if rest or self._remainders:
             fits[:] = False if rest else fits & ~np.isin(rows, list(self._remainders))
-        if not fits.all():
+        if fits.all():
+            self.delay.observe(rows, ahead)
+        else:
+            self.delay.observe(rows[fits], ahead[fits])
             for at in np.flatnonzero(~fits).tolist():
                 self._place_odd_packet(
                     int(rows[at]), int(sequences[at]), int(timestamps[at]), int(ssrcs[at]), voice[at]
@@ -221,14 +257,35 @@ class Rings:
             self._remainders[row] = _Remainder((timestamp + units) & 0xFFFFFFFF, samples[-rest:].copy())
         self._candidates.pop(row, None)
         if ahead < 0:
-            self.late[row] += 1
-            self._late_run[row] += 1
-            if self._late_run[row] >= LATE_BEFORE_ANCHOR:
-                self._reanchor(row, ssrc, timestamp, sequence)
-                self._write(row, int(self._anchor_block[row]), sequence, voice[: len(voice) // self.block * self.block])
-            return
+            if self._end_block[row] <= self._play_block[row] and self.delay.is_adaptive:
+                # Nothing is behind it: all that comes is as late as this one.
+                first += self._follow_late(row, LEAST_MS // 10 - ahead)
+            else:
+                self._take_late(row, sequence, timestamp, ssrc, voice, ahead)
+                return
         self._late_run[row] = 0
         self._write(row, first, sequence, samples[: blocks * self.block])
+
+    def _follow_late(self, row: int, blocks: int) -> int:
+        """Move the anchor this many blocks back to where the packets are; returns ``blocks``."""
+        self._anchor_block[row] += blocks
+        self._end_block[row] += blocks
+        self.delay.lengthened(row, blocks)
+        self.stretched[row] += blocks
+        return blocks
+
+    def _take_late(self, row: int, sequence: int, timestamp: int, ssrc: int, voice: Samples, ahead: int) -> None:
+        """One packet whose time is over while others are in time: lost, and a reason to hold the next ones longer."""
+        self.late[row] += 1
+        self._late_run[row] += 1
+        self.delay.observe(np.array([row]), np.array([ahead]))
+        lack = self.delay.lack(row)
+        if lack and self.delay.is_adaptive:
+            self.delay.lengthened(row, lack)
+            self._standing[row] = self._standing.get(row, 0) + lack
+        if self._late_run[row] >= LATE_BEFORE_ANCHOR:
+            self._reanchor(row, ssrc, timestamp, sequence)
+            self._write(row, int(self._anchor_block[row]), sequence, voice[: len(voice) // self.block * self.block])
 
     def _offset(self, row: int, timestamp: int) -> tuple[int, int]:
         """Blocks from the anchor to this timestamp, and timestamp units beyond the last whole block."""
@@ -261,9 +318,11 @@ class Rings:
 
     def _anchor(self, row: int, ssrc: int, timestamp: int) -> None:
         self._anchored[row] = True
+        self.delay.forget(row)
+        self._standing.pop(row, None)
         self._anchor_ssrc[row] = ssrc
         self._anchor_timestamp[row] = timestamp
-        self._anchor_block[row] = self._play_block[row] + self._delay_blocks[row]
+        self._anchor_block[row] = self._play_block[row] + self.delay.blocks[row]
         self._end_block[row] = self._anchor_block[row]
         self._late_run[row] = 0
         # What the old anchor left beyond this point would be heard twice; what is empty before it was never sent.
@@ -292,6 +351,11 @@ class Rings:
         """Take the next 20 ms of rows 0 to high - 1 into ``out``, int16 (high, 2 * block), and advance playout."""
         slot, state, is_empty = self._slot[:high], self._state[:high], self._is_empty[:high]
         half, played = self._half[:high], self._play_block[:high]
+        self._plays += 1
+        if self._plays % REVIEW_TICKS == 0:
+            self.delay.review(high)
+        if self.delay.has_surplus:
+            self._leave_out(high)
         for part in range(BLOCKS_A_SLOT):
             np.bitwise_and(played, BLOCKS - 1, out=slot)
             np.add(slot, self._base[:high], out=slot)
@@ -299,10 +363,45 @@ class Rings:
             np.take(self._voice, slot, axis=0, out=half, mode="clip")
             np.not_equal(state, VOICE, out=is_empty)
             lost = self._find_lost(is_empty, state, half) if is_empty.any() else NO_ROWS
+            standing = self._stand(high) if self._standing else NO_ROWS
+            if len(standing):
+                lost = np.union1d(lost, standing).astype(np.intp)
             self._concealment.repair(half, lost)
-            self._status[slot] = EMPTY
+            if len(standing):
+                kept = self._status[slot[standing]]
+                self._status[slot] = EMPTY
+                self._status[slot[standing]] = kept
+                played[standing] -= 1
+            else:
+                self._status[slot] = EMPTY
             out[:, part * self.block : (part + 1) * self.block] = half
             np.add(played, 1, out=played)
+
+    def _stand(self, high: int) -> IntArray:
+        """The rows whose playout stands still for this block."""
+        rows = [row for row in self._standing if row < high]
+        for row in rows:
+            self.stretched[row] += 1
+            self._standing[row] -= 1
+            if not self._standing[row]:
+                del self._standing[row]
+        return np.array(rows, np.int64)
+
+    def _leave_out(self, high: int) -> None:
+        """Rows with surplus leave out their next block where nobody hears it."""
+        rows = np.flatnonzero(self.delay.surplus[:high] > 0)
+        if not len(rows):
+            return
+        slot = self._base[rows] + (self._play_block[rows] & (BLOCKS - 1))
+        state = self._status[slot]
+        peak = np.abs(self._voice[slot].astype(np.int32)).max(axis=1)
+        is_quiet = (state == SILENCE) | ((state == VOICE) & (peak < self.delay.quiet_peak(rows)))
+        rows, slot = rows[is_quiet], slot[is_quiet]
+        if len(rows):
+            self._status[slot] = EMPTY
+            self._play_block[rows] += 1
+            self.left_out[rows] += 1
+            self.delay.shortened(rows)
 
     def _find_lost(self, is_empty: npt.NDArray[np.bool_], state: npt.NDArray[np.uint8], half: Samples) -> IntArray:
         """Of the rows without voice in this block, those that lost it; the others are made silent."""

@@ -39,6 +39,8 @@ GOOD_CONFIG: dict[str, Any] = {
         "advertise_v6": "::1",
         "ports": "20000-24999",
         "playout_ms": 60,
+        "playout_min_ms": 20,
+        "playout_max_ms": 400,
         "max_calls": 100,
         "playback_s": 600,
         "playback_memory_mb": 1024,

@@ -32,7 +32,7 @@ def test_nothing_at_all_is_a_config() -> None:
     ("text", "problem"),
     [
         ('sip.listen = "udp:5060"', 'sip.listen: found "udp:5060", expected a list of 1 or more strings, such as'),
-        ("media.playout_ms = 60.0", "media.playout_ms: found 60.0, expected a whole number of ms from 20 to 200"),
+        ("media.playout_ms = 60.0", "media.playout_ms: found 60.0, expected a whole number of ms from 20 to 400"),
         ("media.max_calls = true", "media.max_calls: found true, expected a whole number from 1 to 10000"),
         ("media.max_cals = 5", 'media.max_cals: is not known here; did you mean "max_calls"?'),
         ('"a b" = 5', '"a b": is not known here; known are: account, applets, flows, media, node, route, sip'),

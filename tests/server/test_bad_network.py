@@ -1,9 +1,9 @@
 """A whole call over a network with 5 % loss, 40 ms of jitter and packets that three others overtake.
 
-The first packet sets when everything is played: it is held back for ``playout_ms``, and each later one may be later by
-no more than that. 40 ms of jitter and a reordering by 3 packets (60 ms) make 100 ms, beyond the 60 ms that are the
-default: there, a packet that is overtaken by three is too late and as good as lost. 120 ms hold them all, because what
-arrives is looked at every 20 ms.
+With a fixed delay (``playout_min_ms`` and ``playout_max_ms`` equal to ``playout_ms``) the first packet sets when
+everything is played, and each later one may be later by no more than that. 40 ms of jitter and a reordering by 3
+packets (60 ms) make 100 ms, beyond 60 ms: there, a packet that is overtaken by three is too late and as good as lost.
+120 ms hold them all, because what arrives is looked at every 20 ms.
 """
 
 from __future__ import annotations
@@ -45,7 +45,8 @@ def test_what_is_compared_finds_losses_and_shifts() -> None:
 @pytest.mark.rfc(3550)
 @pytest.mark.parametrize(("playout_ms", "too_late"), [(120, set()), (60, TOO_LATE_FOR_60)], ids=["120 ms", "60 ms"])
 def test_every_silent_or_concealed_stretch_is_at_a_lost_number(playout_ms: int, too_late: set[int]) -> None:
-    with ServerUnderTest(bot_flow(), {"media": {"playout_ms": playout_ms}}) as server:
+    media = {"playout_ms": playout_ms, "playout_min_ms": playout_ms, "playout_max_ms": playout_ms}
+    with ServerUnderTest(bot_flow(), {"media": media}) as server:
         bot = server.bot()
         phone = server.call()
         phone.path_out.lost = LOST
@@ -62,3 +63,22 @@ def test_every_silent_or_concealed_stretch_is_at_a_lost_number(playout_ms: int, 
         fields = server.events("leg_ended")[0].fields
         assert (fields["rtp_lost"], fields["rtp_late"]) == (len(LOST), len(too_late))
         assert fields["rtp_concealed_ms"] == 20 * len(LOST | too_late)
+
+
+@pytest.mark.rfc(3550)
+def test_a_delay_that_follows_loses_less_than_a_fixed_one() -> None:
+    """From the same 60 ms: the first that are too late make it longer, and later ones are in time."""
+    with ServerUnderTest(bot_flow()) as server:
+        server.bot()
+        phone = server.call()
+        phone.path_out.lost = LOST
+        phone.path_out.delays_s = [late / 1000 for late in DELAYS_MS]
+        phone.say(SAID)
+        server.advance(PACKETS * gaps.FRAME_MS / 1000 + 1)
+        phone.hang_up()
+        server.advance(0.2)
+        fields = server.events("leg_ended")[0].fields
+        assert fields["rtp_lost"] == len(LOST)
+        assert fields["rtp_late"] < len(TOO_LATE_FOR_60) / 3
+        assert fields["rtp_stretched_ms"] > 0
+        assert fields["rtp_playout_ms"] > 60
