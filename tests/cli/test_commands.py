@@ -22,7 +22,7 @@ def test_every_command_explains_itself(command: str, capsys: pytest.CaptureFixtu
     assert f"usage: agentstream {command}" in capsys.readouterr().out
 
 
-@pytest.mark.parametrize("words", [[], ["sing"], ["call"], ["bench", "--calls", "many"]])
+@pytest.mark.parametrize("words", [[], ["sing"], ["call"], ["bench", "--calls", "many"], ["bench", "--rate", "44100"]])
 def test_wrong_usage_is_2(words: list[str], capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit) as caught:
         main(words)
@@ -42,6 +42,8 @@ def test_wrong_usage_is_2(words: list[str], capsys: pytest.CaptureFixture[str]) 
         (["bench", "--calls", "0"], 1, "--calls 0 is out of range"),
         (["bench", "--seconds", "0"], 1, "--seconds 0 is out of range"),
         (["bench", "--cadence", "30"], 1, "give a multiple of 20 from 20 to 200."),
+        (["bench", "--rounds", "0"], 1, "--rounds 0 is out of range"),
+        (["bench", "--rate", "16000", "--seconds", "1400"], 1, "beside --rate give at most 1300."),
     ],
 )
 def test_errors_are_one_sentence(

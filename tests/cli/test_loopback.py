@@ -46,6 +46,17 @@ def test_five_calls_for_five_seconds(capfdbinary: pytest.CaptureFixture[bytes]) 
     assert said["cpu_percent_per_call"] > 0 and said["floor_percent_per_call"] > 0
 
 
+@pytest.mark.slow  # two benches, one after the other, of two seconds each
+@pytest.mark.skipif(sys.platform != "linux", reason="the bench reads Linux's /proc")
+def test_two_rates_in_one_run(capfdbinary: pytest.CaptureFixture[bytes]) -> None:
+    assert main(["bench", "--calls", "3", "--seconds", "2", "--rate", "8000", "24000", "--json"]) == 0
+    said = orjson.loads(capfdbinary.readouterr().out)
+    assert [rate["rate_hz"] for rate in said["rates"]] == [8000, 24000]
+    for run in said["runs"]:
+        assert (run["frames_lost"], run["frames_foreign"]) == (0, 0) and run["frames_sent"] > 290
+        assert run["bot_to_rtp_samples"] > 0 and run["round_trip_p95_ms"] < 400
+
+
 @pytest.mark.slow  # starts a server and a bot, and talks for two seconds of real time
 def test_digits_reach_the_bot_and_a_refusal_is_told(tmp_path: Path) -> None:
     with children() as family:

@@ -14,10 +14,11 @@ import numpy as np
 import orjson
 from rich.console import Console
 
-from agentstream.cli.bench import machine
+from agentstream.audio.g711 import ULAW_TO_PCM
+from agentstream.cli.bench import machine, tone_codes
 from agentstream.cli.bench.analysis import Figures, Load, Sink, analyse, percentile
-from agentstream.cli.bench.frames import PROBE_CALL
-from agentstream.cli.bench.report import Run
+from agentstream.cli.bench.frames import BLOCK, PROBE_CALL, RATE_HZ
+from agentstream.cli.bench.report import Comparison, Run
 from agentstream.cli.children import Child, Children, children
 from agentstream.cli.server import ServerSettings, free_port, start_server, wait_for_server
 from agentstream.errors import AgentstreamError
@@ -36,6 +37,16 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--seconds", type=float, default=20.0, metavar="S", help="steady time that is measured (default 20)"
     )
     parser.add_argument("--cadence", type=int, default=100, metavar="MS", help="sound in one message, ms (default 100)")
+    parser.add_argument(
+        "--rate",
+        type=int,
+        nargs="+",
+        choices=(8000, 16000, 24000),
+        default=[RATE_HZ],
+        metavar="HZ",
+        help="of the bots' sound: 8000 (default), 16000 or 24000; several are compared, in runs that take turns",
+    )
+    parser.add_argument("--rounds", type=int, default=1, metavar="N", help="runs of each rate (default 1)")
     parser.add_argument("--json", action="store_true", help="print one JSON object and nothing else")
 
 
@@ -47,12 +58,22 @@ def run(args: argparse.Namespace) -> int:
         raise AgentstreamError(f"--seconds {args.seconds:g} is out of range: give 1 to 3600.")
     if not (20 <= args.cadence <= 200 and args.cadence % 20 == 0):
         raise AgentstreamError(f"--cadence {args.cadence} is not possible: give a multiple of 20 from 20 to 200.")
+    most_s = tone_codes.MAX_FRAMES // 50 - 10
+    if max(args.rate) != RATE_HZ and args.seconds > most_s:
+        raise AgentstreamError(f"--seconds {args.seconds:g} is out of range: beside --rate give at most {most_s}.")
+    if not 1 <= args.rounds <= 100:
+        raise AgentstreamError(f"--rounds {args.rounds} is out of range: give 1 to 100.")
     if sys.platform != "linux":
         raise AgentstreamError("agentstream bench reads Linux's /proc and epoll: run it on Linux.")
     _need_files(args.calls)
     console = Console(stderr=args.json, quiet=args.json)
-    with tempfile.TemporaryDirectory(prefix="agentstream-bench-") as folder, children() as family:
-        measured = Bench(family, Path(folder), args.calls, args.seconds, args.cadence, console).run()
+    runs = []
+    for number, rate_hz in enumerate(args.rate * args.rounds, start=1):
+        if len(args.rate) * args.rounds > 1:
+            console.print(f"run {number} of {len(args.rate) * args.rounds}: {rate_hz} Hz")
+        with tempfile.TemporaryDirectory(prefix="agentstream-bench-") as folder, children() as family:
+            runs.append(Bench(family, Path(folder), args.calls, args.seconds, args.cadence, rate_hz, console).run())
+    measured = runs[0] if len(runs) == 1 else Comparison(tuple(runs))
     if args.json:
         sys.stdout.write(orjson.dumps(measured.as_json()).decode() + "\n")
     else:
@@ -84,6 +105,7 @@ class Bench:
     calls: int
     seconds: float
     cadence_ms: int
+    rate_hz: int
     console: Console
 
     @property
@@ -99,16 +121,17 @@ class Bench:
     def run(self) -> Run:
         """Everything, in order."""
         everything = self.calls + self.probes
-        sink = self.family.start("bot", ["-m", "agentstream.cli.bench.sink", str(self.folder / "sink.npz")])
+        rate = str(self.rate_hz)
+        sink = self.family.start("bot", ["-m", "agentstream.cli.bench.sink", str(self.folder / "sink.npz"), rate])
         bot = f"ws://127.0.0.1:{self.family.expect(sink, 'listening', _SPARE_S)['port']}"
         port = free_port(socket.SOCK_DGRAM)
-        settings = ServerSettings(
-            port, {"echo": f"{bot}/echo", "probe": f"{bot}/probe"}, self.cadence_ms, max_calls=everything + 10
-        )
+        bots = {user: f"{bot}/{user}?sample-rate={rate}" for user in ("echo", "probe")}
+        settings = ServerSettings(port, bots, self.cadence_ms, max_calls=everything + 10)
         server = start_server(self.family, settings.write(self.folder))
         wait_for_server(self.family, server, port)
         load = self.family.start(
-            "load", ["-m", "agentstream.cli.bench.load", str(self.folder / "load.npz"), str(port), str(everything)]
+            "load",
+            ["-m", "agentstream.cli.bench.load", str(self.folder / "load.npz"), str(port), str(everything), rate],
         )
         self.family.expect(load, "ready", _SPARE_S)
         pinning = machine.pin(server.pid, is_server=True)
@@ -150,6 +173,7 @@ class Bench:
                 str(self.calls),
                 str(min(_MOST_FLOOR_S, self.seconds)),
                 str(self.cadence_ms),
+                rate,
             ],
         )
         self.console.print("the floor: socket calls alone")
@@ -161,6 +185,7 @@ class Bench:
             probes=self.probes,
             seconds=self.seconds,
             cadence_ms=self.cadence_ms,
+            rate_hz=self.rate_hz,
             cpu_percent_per_call=100 * (cpu_after - cpu_before) / (at_after - at_before) / self.calls,
             floor_percent_per_call=floor_percent,
             memory_mb_per_call=(held_bytes - empty_bytes) / self.calls / 1e6,
@@ -192,9 +217,15 @@ class Bench:
     def figures(self, window_ns: tuple[int, int]) -> Figures:
         """What load and bot have noted, analysed."""
         with np.load(self.folder / "load.npz") as noted:
-            load = Load(noted["sent"], noted["received"])
+            sent, received, payloads = noted["sent"], noted["received"], noted["sound"]
         with np.load(self.folder / "sink.npz") as noted:
-            sink = Sink(noted["messages"], noted["codes"], noted["bursts"])
+            messages, codes, bursts, blocks = noted["messages"], noted["codes"], noted["bursts"], noted["sound"]
+        if self.rate_hz != RATE_HZ:
+            # The notes hold sound; put the codes of the numbers that it says where they would be at 8 kHz.
+            codes = tone_codes.read_streams(np.repeat(messages["stream"], messages["blocks"]), blocks)
+            heard = ULAW_TO_PCM[payloads].reshape(-1, BLOCK)
+            received["codes"] = tone_codes.read_streams(np.repeat(received["call"], 2), heard).reshape(-1, 2, 8)
+        load, sink = Load(sent, received), Sink(messages, codes, bursts)
         return analyse(load, sink, window_ns)
 
 

@@ -1,8 +1,8 @@
 """The floor: what the socket calls of so many calls cost by themselves, with no server around them.
 
-Run as a process: ``python -m agentstream.cli.bench.floor CALLS SECONDS CADENCE_MS``. It forks a partner, which stands
-for callers and bot on another core. Every 20 ms the worker receives and sends one packet of 172 bytes on each of CALLS
-connected UDP sockets, and at the cadence reads and writes one message on each of CALLS socket pairs. Nothing is
+Run as a process: ``python -m agentstream.cli.bench.floor CALLS SECONDS CADENCE_MS RATE_HZ``. It forks a partner, which
+stands for callers and bot on another core. Every 20 ms the worker receives and sends one packet of 172 bytes on each of
+CALLS connected UDP sockets, and at the cadence reads and writes one message on each of CALLS socket pairs. Nothing is
 decoded, counted or framed. Its own user and system time, in percent of a core a call, goes to standard output as one
 JSON object.
 """
@@ -27,9 +27,9 @@ PACKET = bytes(12 + 160)
 _HALF_TICK_S = TICK_S / 2
 
 
-def message_bytes(cadence_ms: int) -> int:
-    """The length of one media message on the wire: base64 of PCM16 at 8 kHz, its JSON and its WebSocket header."""
-    return -(-cadence_ms * 16 // 3) * 4 + 140 + 8
+def message_bytes(cadence_ms: int, rate_hz: int) -> int:
+    """The length of one media message on the wire: base64 of PCM16, its JSON and its WebSocket header."""
+    return -(-cadence_ms * rate_hz // 500 // 3) * 4 + 140 + 8
 
 
 @attrs.frozen
@@ -73,12 +73,10 @@ def exchange(packets: list[socket.socket], streams: list[int], message: bytes) -
             os.write(fd, message)
 
 
-def play(end: int, pairs: Pairs, seconds: float, cadence_ms: int, start: float) -> None:
+def play(end: int, pairs: Pairs, seconds: float, turns: int, message: bytes, start: float) -> None:
     """Exchange on one end (0 worker, 1 partner) on the 20 ms grid that begins at start; streams take turns."""
     packets = [pair[end] for pair in pairs.packets]
     fds = [pair[end].fileno() for pair in pairs.streams]
-    turns = max(1, cadence_ms // 20)
-    message = bytes(message_bytes(cadence_ms))
     for tick in range(int(seconds / TICK_S)):
         wait = start + tick * TICK_S - time.monotonic()
         if wait > 0:
@@ -86,19 +84,21 @@ def play(end: int, pairs: Pairs, seconds: float, cadence_ms: int, start: float) 
         exchange(packets, fds[tick % turns :: turns], message)
 
 
-def measure(calls: int, seconds: float, cadence_ms: int) -> float:
+def measure(calls: int, seconds: float, cadence_ms: int, rate_hz: int) -> float:
     """CPU of the worker in percent of a core a call."""
+    turns = max(1, cadence_ms // 20)
+    message = bytes(message_bytes(cadence_ms, rate_hz))
     pairs = Pairs.open(calls)
     start = time.monotonic() + 0.1
     partner = os.fork()
     if partner == 0:
         pin(os.getpid(), is_server=False)
-        play(1, pairs, seconds + 1.0, cadence_ms, start - _HALF_TICK_S)
+        play(1, pairs, seconds + 1.0, turns, message, start - _HALF_TICK_S)
         os._exit(0)
     try:
         pin(os.getpid(), is_server=True)
         before, began = resource.getrusage(resource.RUSAGE_SELF), time.monotonic()
-        play(0, pairs, seconds, cadence_ms, start)
+        play(0, pairs, seconds, turns, message, start)
         after, ended = resource.getrusage(resource.RUSAGE_SELF), time.monotonic()
     finally:
         os.kill(partner, signal.SIGKILL)
@@ -108,5 +108,5 @@ def measure(calls: int, seconds: float, cadence_ms: int) -> float:
 
 
 if __name__ == "__main__":
-    percent = measure(int(sys.argv[1]), float(sys.argv[2]), int(sys.argv[3]))
+    percent = measure(int(sys.argv[1]), float(sys.argv[2]), int(sys.argv[3]), int(sys.argv[4]))
     sys.stdout.buffer.write(orjson.dumps({"kind": "floor", "percent_per_call": percent}) + b"\n")

@@ -16,6 +16,8 @@ import numpy.typing as npt
 
 from agentstream.audio.g711 import PCM_TO_ULAW
 
+RATE_HZ = 8000
+
 FRAME_BYTES = 160
 """Samples, and so mu-law bytes, of 20 ms at 8 kHz."""
 

@@ -1,7 +1,8 @@
 """The bench's callers: N calls with paced RTP, each with speech of its own and numbers inside it.
 
-Run as a process: ``python -m agentstream.cli.bench.load RESULT.npz SIP_PORT CALLS``. It takes orders and gives news
-(agentstream.cli.bench.control):
+Run as a process: ``python -m agentstream.cli.bench.load RESULT.npz SIP_PORT CALLS [RATE_HZ]``, where the last is that
+of the bots' audio (8000): at others frames are numbered by tones (agentstream.cli.bench.tone_codes). It takes orders
+and gives news (agentstream.cli.bench.control):
 
 - ``place`` (user, calls, per_second): more calls; ``placed`` when all are answered, with how long each answer took;
 - ``number`` (seconds): frames carry numbers for so long; ``numbering``, ``numbered``, and ``settled`` when all should
@@ -9,8 +10,8 @@ Run as a process: ``python -m agentstream.cli.bench.load RESULT.npz SIP_PORT CAL
 - ``finish``: hang up, write RESULT.npz, ``saved``.
 
 Callers' phases are spread evenly over 20 ms, and each packet leaves up to 2 ms off its grid. What is noted: ``sent``,
-SENT records of numbered frames, and ``received``, RECEIVED records of packets with the kernel's time of arrival.
-Nothing is worked out here.
+SENT records of numbered frames, and ``received``, RECEIVED records of packets with the kernel's time of arrival; with
+tones ``sound`` too, uint8[packets, 160], their payloads. Nothing is worked out here.
 """
 
 from __future__ import annotations
@@ -31,7 +32,7 @@ import attrs
 import numpy as np
 
 from agentstream.audio.g711 import PCM_TO_ULAW
-from agentstream.cli.bench import frames
+from agentstream.cli.bench import frames, tone_codes
 from agentstream.cli.bench.control import Orders, tell
 from agentstream.cli.kernel_time import ANCILLARY_BYTES, ArrivalClock
 from agentstream.cli.rtp_line import open_rtp_socket
@@ -92,6 +93,7 @@ class Load:
     :ivar random: uniform in [0, 1): jitter, and what RTP wants to be unpredictable.
     :ivar latest_s: how much later than it should a numbered packet left at worst: what this machine did to the
         measurement.
+    :ivar has_tones: frames are numbered by tones, for bots that hear them resampled.
     :ivar due: (monotonic seconds, caller's call): when each caller's next packet leaves.
     """
 
@@ -100,6 +102,7 @@ class Load:
     speech: list[bytes]
     random: Callable[[], float]
     expected_calls: int
+    has_tones: bool = False
     poller: select.epoll = attrs.field(factory=select.epoll)
     clock: ArrivalClock = attrs.field(factory=ArrivalClock)
     callers: list[Caller] = attrs.field(factory=list)
@@ -108,6 +111,7 @@ class Load:
     due: list[tuple[float, int]] = attrs.field(factory=list)
     sent: bytearray = attrs.field(factory=bytearray)
     received: bytearray = attrs.field(factory=bytearray)
+    sound: bytearray = attrs.field(factory=bytearray)
     setup_ms: list[float] = attrs.field(factory=list)
     is_numbering: bool = False
     to_place: deque[tuple[float, str]] = attrs.field(factory=deque)
@@ -174,7 +178,7 @@ class Load:
             payload = speech[(caller.offset + caller.slot) % len(speech)]
             header = _HEADER.pack(0x80, 0, caller.number, caller.timestamp, caller.ssrc)
             if self.is_numbering:
-                packet = header + frames.code_of(caller.call, caller.frame) + payload[frames.CODE_BYTES :]
+                packet = header + self.numbered(caller, payload)
                 self.sent += _SENT.pack(time.monotonic_ns(), caller.frame, caller.call)
                 caller.frame += 1
             else:
@@ -189,6 +193,12 @@ class Load:
             at = caller.start_s + caller.slot * TICK_S + (2 * random_() - 1) * JITTER_S
             heapq.heapreplace(due, (at, caller.call))
 
+    def numbered(self, caller: Caller, speech: bytes) -> bytes:
+        """A payload that says whose and which frame it is."""
+        if self.has_tones:
+            return tone_codes.ulaw_of(caller.call, caller.frame % tone_codes.MAX_FRAMES)
+        return frames.code_of(caller.call, caller.frame) + speech[frames.CODE_BYTES :]
+
     def hear(self, caller: Caller) -> None:
         """Note one packet."""
         try:
@@ -199,6 +209,8 @@ class Load:
             number, timestamp = _RTP.unpack_from(data)
             at_ns = self.clock.arrival_ns(ancillary)
             self.received += _RECEIVED.pack(at_ns, data[12:20], data[92:100], timestamp, caller.call, number)
+            if self.has_tones:
+                self.sound += data[12:]
 
     def hang_up_due(self, now: float) -> None:
         """Send the BYEs whose time has come."""
@@ -228,7 +240,12 @@ class Load:
 
     def save(self, path: str) -> None:
         """Write what was noted."""
-        np.savez(path, sent=np.frombuffer(self.sent, SENT), received=np.frombuffer(self.received, RECEIVED))
+        np.savez(
+            path,
+            sent=np.frombuffer(self.sent, SENT),
+            received=np.frombuffer(self.received, RECEIVED),
+            sound=np.frombuffer(self.sound, np.uint8).reshape(-1, frames.FRAME_BYTES),
+        )
 
 
 def speech_frames() -> list[bytes]:
@@ -288,9 +305,9 @@ class Stages:
         return self.is_finishing and not load.to_end and load.live == 0
 
 
-def run(path: str, target_port: int, calls: int) -> None:
+def run(path: str, target_port: int, calls: int, rate_hz: int) -> None:
     """Call until the order to finish, or until nobody is there to give it."""
-    load = Load(SipSocket.open(HOST), target_port, speech_frames(), random.random, calls)
+    load = Load(SipSocket.open(HOST), target_port, speech_frames(), random.random, calls, rate_hz != frames.RATE_HZ)
     load.poller.register(load.sip.sock, select.EPOLLIN)
     load.poller.register(0, select.EPOLLIN)
     orders, stages = Orders(), Stages(load)
@@ -308,6 +325,6 @@ def run(path: str, target_port: int, calls: int) -> None:
 
 if __name__ == "__main__":
     try:
-        run(sys.argv[1], int(sys.argv[2]), int(sys.argv[3]))
+        run(sys.argv[1], int(sys.argv[2]), int(sys.argv[3]), int(sys.argv[4]) if len(sys.argv) > 4 else frames.RATE_HZ)
     except AgentstreamError as error:
         sys.exit(str(error))

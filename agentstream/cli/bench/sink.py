@@ -1,11 +1,13 @@
 """The bench's bot: a WebSocket server that echoes (path /echo) or speaks in bursts (path /probe), and notes it all.
 
-Run as a process: ``python -m agentstream.cli.bench.sink RESULT.npz``. It tells ``listening`` with its port,
+Run as a process: ``python -m agentstream.cli.bench.sink RESULT.npz RATE_HZ``. It tells ``listening`` with its port,
 ``stream_started`` for each stream, and takes the orders ``steady``, ``probe`` (seconds) and ``finish``. What it noted
 goes to RESULT.npz:
 
 - ``messages``: MESSAGE records, one a media message, with the kernel's time of arrival;
 - ``codes``: uint8[blocks, 8], the places in those messages' audio where frame numbers may be, in the same order;
+- ``sound``: int16[blocks, 80], instead of codes where the rate is not 8 kHz: those messages' audio, of which every
+  second or third sample is kept (it holds nothing above 4 kHz), for agentstream.cli.bench.tone_codes;
 - ``bursts``: BURST records, one a burst that a probe wrote.
 
 Nothing is worked out here that can be worked out later: what is spent here could disturb what is measured.
@@ -29,7 +31,7 @@ import orjson
 import pybase64
 
 from agentstream.audio.g711 import ULAW_TO_PCM
-from agentstream.cli.bench import frames
+from agentstream.cli.bench import frames, tone_codes
 from agentstream.cli.bench.control import Orders, tell
 from agentstream.cli.bench.websocket import CLOSE, PING, PONG, TEXT, FrameReader, accept_upgrade, frame
 from agentstream.cli.kernel_time import ANCILLARY_BYTES, ArrivalClock, ask_for_time
@@ -62,15 +64,18 @@ class Sink:
     """All streams, on one epoll object.
 
     :ivar random: uniform in [0, 1): the phases of bursts.
+    :ivar rate_hz: of the streams' audio.
     """
 
     listener: socket.socket
     random: Callable[[], float]
+    rate_hz: int = frames.RATE_HZ
     poller: select.epoll = attrs.field(factory=select.epoll)
     clock: ArrivalClock = attrs.field(factory=ArrivalClock)
     streams: dict[int, Stream] = attrs.field(factory=dict)
     messages: bytearray = attrs.field(factory=bytearray)
     fields: bytearray = attrs.field(factory=bytearray)
+    sound: bytearray = attrs.field(factory=bytearray)
     written: bytearray = attrs.field(factory=bytearray)
     due: list[tuple[float, int]] = attrs.field(factory=list)
     probe_until: float = 0.0
@@ -137,15 +142,25 @@ class Sink:
         event = message.get("event")
         if event == "media":
             payload = message["media"]["payload"]
-            fields = frames.pcm_code_fields(pybase64.b64decode(payload))
-            self.fields += fields
-            self.messages += _RECORD.pack(at_ns, len(fields) // (2 * frames.CODE_BYTES), stream.number)
+            blocks = self.note(pybase64.b64decode(payload))
+            self.messages += _RECORD.pack(at_ns, blocks, stream.number)
             if not stream.is_probe:
                 self.send(stream, frame(TEXT, self.media(stream, payload.encode("ascii"))))
         elif event == "start":
             stream.stream_sid = message["start"]["stream_sid"]
             self.started += 1
             tell("stream_started", streams=self.started)
+
+    def note(self, pcm: bytes) -> int:
+        """Keep what frame numbers can be read from; returns how many blocks of 10 ms it was."""
+        if self.rate_hz == frames.RATE_HZ:
+            fields = frames.pcm_code_fields(pcm)
+            self.fields += fields
+            return len(fields) // (2 * frames.CODE_BYTES)
+        samples = np.frombuffer(pcm, "<i2")[:: self.rate_hz // frames.RATE_HZ]
+        blocks = len(samples) // frames.BLOCK
+        self.sound += samples[: blocks * frames.BLOCK].tobytes()
+        return blocks
 
     def ponged(self, stream: Stream) -> None:
         """The server has parsed all that was written before the ping that it answers; for who asks."""
@@ -201,13 +216,18 @@ class Sink:
             if stream is None or at > self.probe_until:
                 continue
             call = frames.PROBE_CALL + stream.number % (frames.MAX_CALLS - frames.PROBE_CALL)
-            rows = [frames.code_of(call, stream.bursts + i) + _TONE for i in range(frames.BURST_FRAMES)]
-            pcm = np.take(ULAW_TO_PCM, np.frombuffer(b"".join(rows), np.uint8)).tobytes()
+            pcm = b"".join(self.numbered(call, stream.bursts + i) for i in range(frames.BURST_FRAMES))
             data = frame(TEXT, self.media(stream, pybase64.b64encode(pcm)))
             self.written += _RECORD.pack(time.monotonic_ns(), stream.bursts, call)
             self.send(stream, data)
             stream.bursts += frames.BURST_FRAMES
             heapq.heappush(self.due, (at + _BURST_EVERY_S + self.random() * _PHASE_S, fd))
+
+    def numbered(self, call: int, frame: int) -> bytes:
+        """20 ms that say which they are, as PCM of the streams' rate."""
+        if self.rate_hz != frames.RATE_HZ:
+            return tone_codes.pcm_of(call, frame % tone_codes.MAX_FRAMES, self.rate_hz).tobytes()
+        return np.take(ULAW_TO_PCM, np.frombuffer(frames.code_of(call, frame) + _TONE, np.uint8)).tobytes()
 
     def save(self, path: str) -> None:
         """Write what was noted."""
@@ -215,6 +235,7 @@ class Sink:
             path,
             messages=np.frombuffer(self.messages, MESSAGE),
             codes=frames.codes_of_pcm_fields(self.fields),
+            sound=np.frombuffer(self.sound, np.int16).reshape(-1, frames.BLOCK),
             bursts=np.frombuffer(self.written, BURST),
         )
 
@@ -222,11 +243,11 @@ class Sink:
 _TONE = bytes((0x9F, 0x1F)) * ((frames.FRAME_BYTES - frames.CODE_BYTES) // 2)
 
 
-def run(path: str) -> None:
+def run(path: str, rate_hz: int) -> None:
     """Serve until the order to finish, or until nobody is there to give it."""
     listener = socket.create_server(("127.0.0.1", 0), backlog=1024)
     listener.setblocking(False)
-    sink = Sink(listener, random.random)
+    sink = Sink(listener, random.random, rate_hz)
     sink.poller.register(listener, select.EPOLLIN)
     sink.poller.register(0, select.EPOLLIN)
     orders = Orders()
@@ -259,4 +280,4 @@ def run(path: str) -> None:
 
 
 if __name__ == "__main__":
-    run(sys.argv[1])
+    run(sys.argv[1], int(sys.argv[2]))
