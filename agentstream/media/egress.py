@@ -3,6 +3,9 @@
 From the SDP answer on, a leg that may send does so every 20 ms, silence included. Two kinds of row leave the common
 path for as long as they need it: one that sends a digit (RFC 4733), and one whose far end takes packets of less than
 20 ms only (two of 10 ms each).
+
+All rows are coded as PCMU at once; those of another codec without a memory are coded again, a codec at a time, and
+those of one with a memory row by row.
 """
 
 from __future__ import annotations
@@ -14,15 +17,20 @@ import numpy as np
 import numpy.typing as npt
 
 from agentstream.audio import g711
+from agentstream.audio.codecs import Codec, Coder, codecs
+from agentstream.audio.codecs.pcmu import CODEC as PCMU
 from agentstream.media.ports import Address
 from agentstream.rtp.events import EventPacket, packets_of_digit
 
 HEADER = 12
 FRAME = 160
-"""Payload bytes of one 20 ms packet of G.711; also timestamp units of one slot (RFC 3551 section 4.5.14)."""
+"""Payload bytes of one 20 ms packet of G.711 (RFC 3551 section 4.5.14)."""
+
+NARROW_HZ = 8000
+UNITS = 160
+"""Timestamp units of one slot: every codec that is served counts 8,000 a second."""
 
 MARKER = 0x80
-ULAW, ALAW = 0, 1
 
 Sender = Callable[[memoryview, Address], object]
 
@@ -47,6 +55,14 @@ def digit_slots(digits: str, duration_ms: int, gap_ms: int) -> Iterator[EventPac
         yield from [None] * max(1, gap_ms // 20)
 
 
+@attrs.define
+class _Coded:
+    """A row whose codec has a memory."""
+
+    codec: Codec
+    coder: Coder
+
+
 class Egress:
     """The packets that leave, one row each.
 
@@ -54,16 +70,20 @@ class Egress:
     """
 
     def __init__(self, rows: int) -> None:
-        self._packets = np.zeros((rows, HEADER + FRAME), np.uint8)
+        longest = max(codec.frame_bytes for codec in codecs())
+        self._packets = np.zeros((rows, HEADER + longest), np.uint8)
         self._packets[:, 0] = 0x80
         self._sequence_field = self._packets[:, 2:4].view(">u2")[:, 0]
         self._timestamp_field = self._packets[:, 4:8].view(">u4")[:, 0]
         self._ssrc_field = self._packets[:, 8:12].view(">u4")[:, 0]
-        self._views = [packet.data for packet in self._packets]
+        self._views = [packet[: HEADER + FRAME].data for packet in self._packets]
         self._encoded = np.zeros((rows, FRAME), np.uint8)
         self._sequence = np.zeros(rows, np.uint16)
         self._timestamp = np.zeros(rows, np.uint32)
-        self._law = np.zeros(rows, np.uint8)
+        # Rows of other codecs than PCMU: without a memory, by codec; with one, by row.
+        self._codecs: dict[int, Codec] = {}
+        self._others: list[tuple[Codec, npt.NDArray[np.intp]]] = []
+        self._coded: dict[int, _Coded] = {}
         self._sends = np.zeros(rows, np.bool_)
         self._payload_type = [0] * rows
         self._addresses: list[Address | None] = [None] * rows
@@ -90,14 +110,16 @@ class Egress:
         self._packets[row, HEADER:] = g711.ULAW_SILENCE
         self.sent[row] = self.refused[row] = 0
 
-    def direct(self, row: int, address: Address, payload_type: int, law: int, may_send: bool, is_halved: bool) -> None:
-        """Where a row's packets go, in which law, or that it must be silent for now.
+    def direct(
+        self, row: int, address: Address, payload_type: int, codec: Codec, may_send: bool, is_halved: bool
+    ) -> None:
+        """Where a row's packets go, in which codec, or that it must be silent for now.
 
         :param is_halved: two packets of 10 ms a slot (a=maxptime below 20).
         """
         begins = may_send and not self._sends[row]
         self._addresses[row] = address
-        self._law[row] = law
+        self._code(row, codec)
         self._payload_type[row] = payload_type
         self._packets[row, 1] = payload_type
         self._sends[row] = may_send
@@ -105,6 +127,27 @@ class Egress:
         if begins:
             self._mark(row)
         self._list_common()
+
+    def _code(self, row: int, codec: Codec) -> None:
+        if self._codecs.get(row, PCMU) == codec:
+            return  # one with a memory goes on with it
+        if codec == PCMU:
+            del self._codecs[row]
+        else:
+            self._codecs[row] = codec
+        if codec.make_coder is None:
+            self._coded.pop(row, None)
+        else:
+            self._coded[row] = _Coded(codec, codec.make_coder())
+        self._views[row] = self._packets[row, : HEADER + codec.frame_bytes].data
+        self._list_others()
+
+    def _list_others(self) -> None:
+        plain = [(codec, row) for row, codec in self._codecs.items() if codec.encode is not None]
+        self._others = [
+            (codec, np.array([row for other, row in plain if other == codec], np.intp))
+            for codec in dict.fromkeys(codec for codec, _ in plain)
+        ]
 
     def move(self, row: int, address: Address) -> None:
         """The far end is heard from another address: send there (symmetric RTP, RFC 4961)."""
@@ -117,6 +160,10 @@ class Egress:
         self._sockets[row] = self._addresses[row] = None
         self._halved.discard(row)
         self._digits.pop(row, None)
+        if self._codecs.pop(row, None) is not None:
+            self._coded.pop(row, None)
+            self._views[row] = self._packets[row, : HEADER + FRAME].data
+            self._list_others()
         self._list_common()
 
     def _mark(self, row: int) -> None:
@@ -135,17 +182,22 @@ class Egress:
         self._digits[row] = _Digits(payload_type, slots)
         self._list_common()
 
-    def send(self, high: int, pcm: npt.NDArray[np.int16]) -> None:
-        """Send one slot: int16 (high, 160) samples of rows 0 to high - 1."""
-        packets = self._packets[:high]
-        samples = pcm.view(np.uint16)
+    def send(self, high: int, pcm: npt.NDArray[np.int16], wide: npt.NDArray[np.int16] | None = None) -> None:
+        """Send one slot of rows 0 to high - 1.
+
+        :param pcm: int16 (high, 160), at 8,000 a second.
+        :param wide: int16 (rows, 320), the same at 16,000 for the rows whose codec wants that.
+        """
         encoded = self._encoded[:high]
-        np.take(g711.PCM_TO_ULAW, samples, out=encoded, mode="clip")
-        law = self._law[:high]
-        if law.any():
-            a_law = np.flatnonzero(law)
-            encoded[a_law] = g711.PCM_TO_ALAW[samples[a_law]]
-        packets[:, HEADER:] = encoded
+        np.take(g711.PCM_TO_ULAW, pcm.view(np.uint16), out=encoded, mode="clip")
+        self._packets[:high, HEADER : HEADER + FRAME] = encoded
+        for codec, rows in self._others:
+            if codec.encode is not None:
+                self._packets[rows, HEADER : HEADER + codec.frame_bytes] = codec.encode(pcm[rows])
+        for row, coded in self._coded.items():
+            samples = pcm[row] if wide is None or coded.codec.rate_hz == NARROW_HZ else wide[row]
+            payload = coded.coder.encode(samples)
+            self._packets[row, HEADER : HEADER + len(payload)] = np.frombuffer(payload, np.uint8)
         self._sequence_field[:high] = self._sequence[:high]
         self._timestamp_field[:high] = self._timestamp[:high]
         refused = self.refused
@@ -159,7 +211,7 @@ class Egress:
         np.add(self.sent[:high], sends, out=self.sent[:high])
         if self._halved or self._digits:
             self._send_apart()
-        np.add(self._timestamp[:high], FRAME, out=self._timestamp[:high])
+        np.add(self._timestamp[:high], UNITS, out=self._timestamp[:high])
         if self._marked:
             for row in self._marked:
                 self._packets[row, 1] = self._payload_type[row]
@@ -169,13 +221,13 @@ class Egress:
         for row in self._halved - self._digits.keys():
             if not self._sends[row]:
                 continue
-            packet = bytearray(self._packets[row])
-            half = FRAME // 2
+            packet = bytearray(self._views[row])
+            half = (len(packet) - HEADER) // 2
             sequence, timestamp = int(self._sequence[row]), int(self._timestamp[row])
             self._send_one(row, packet[: HEADER + half])
             packet[1] &= ~MARKER & 0xFF
             packet[2:4] = sequence.to_bytes(2, "big")
-            packet[4:8] = ((timestamp + half) & 0xFFFFFFFF).to_bytes(4, "big")
+            packet[4:8] = ((timestamp + UNITS // 2) & 0xFFFFFFFF).to_bytes(4, "big")
             self._send_one(row, packet[:HEADER] + packet[HEADER + half :])
             self._sequence[row] = (sequence + 1) & 0xFFFF
             self.sent[row] += 1
@@ -194,7 +246,7 @@ class Egress:
         if not self._sends[row]:
             return
         if event is None:
-            self._send_one(row, bytearray(self._packets[row]))
+            self._send_one(row, bytearray(self._views[row]))
             return
         if event.marker:
             digits.timestamp = int(self._timestamp[row])
@@ -214,6 +266,6 @@ class Egress:
 
     def jump(self, high: int, slots: int) -> None:
         """Slots that were never sent: the timestamps leap over them, and the next packet carries the marker."""
-        np.add(self._timestamp[:high], slots * FRAME, out=self._timestamp[:high])
+        np.add(self._timestamp[:high], slots * UNITS, out=self._timestamp[:high])
         for row in np.flatnonzero(self._sends[:high]).tolist():
             self._mark(row)

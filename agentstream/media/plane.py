@@ -19,9 +19,10 @@ from twisted.internet.interfaces import IReactorTime
 from twisted.internet.task import LoopingCall
 from twisted.logger import Logger
 
-from agentstream.errors import ResourceError
+from agentstream.audio.codecs import Codec, codec_named
+from agentstream.errors import LocalProtocolError, ResourceError
 from agentstream.media.ears import ChunkFn
-from agentstream.media.egress import ALAW, ULAW, Egress, digit_slots
+from agentstream.media.egress import Egress, digit_slots
 from agentstream.media.latch import Latch
 from agentstream.media.measure import TimeHistogram
 from agentstream.media.playback import Playback, PlaybackBank, PlaybackBudget
@@ -31,7 +32,9 @@ from agentstream.media.reception import Reception
 from agentstream.media.recording import Tape, Tapes
 from agentstream.media.ring import LEAST_MS, MOST_MS, Rings
 from agentstream.media.slack import SlackCollector
+from agentstream.media.tones import Tones
 from agentstream.media.track import INBOUND, OUTBOUND, Track
+from agentstream.media.wide import WIDE_HZ, WideRows
 from agentstream.rtp.events import EventPacket
 from agentstream.sdp.negotiation import MediaPlan
 
@@ -60,6 +63,8 @@ class MediaSettings:
     :ivar playout_min_ms: and ``playout_max_ms``: the bounds within which that follows the arrivals.
     :ivar playback_ms: what one bot may queue.
     :ivar playback_memory: bytes that all bots together may queue.
+    :ivar codecs: what will be negotiated, so that all that it takes is there before the first call.
+    :ivar inband_dtmf: hear digits as tones where telephone-event was not negotiated.
     """
 
     rows: int = 200
@@ -68,6 +73,8 @@ class MediaSettings:
     playout_max_ms: int = MOST_MS
     playback_ms: int = 600_000
     playback_memory: int = 1 << 30
+    codecs: tuple[str, ...] = ("PCMU", "PCMA")
+    inband_dtmf: bool = True
 
 
 @attrs.frozen
@@ -131,6 +138,9 @@ class MediaPlane:
         self._tracks = {INBOUND: Track(rows, RATE_HZ), OUTBOUND: Track(rows, RATE_HZ)}
         self.tapes = Tapes(rows, RATE_HZ)
         self._rates: dict[int, StreamRate] = {}
+        self._tones = Tones(rows, RATE_HZ)
+        self._wide: WideRows | None = None
+        self._is_coded: dict[int, bool] = {}
         self._outgoing = np.zeros((rows, RATE_HZ // 50), np.int16)
         self._heard = np.zeros((rows, RATE_HZ // 50), np.int16)
         self._arrived = Pass()
@@ -151,6 +161,8 @@ class MediaPlane:
         self._reception.on_digit = self._keep_digit
         self._reception.on_latched = self._egress.move
         self._egress.on_digits_sent = self._end_digits
+        if any(codec is not None and codec.rate_hz == WIDE_HZ for codec in map(codec_named, settings.codecs)):
+            self._make_wide()
 
     # Start and stop
 
@@ -232,6 +244,8 @@ class MediaPlane:
                 self._tell_digits()
             self._hear(high, slots)
             self.tapes.end_tick(slots - MOST_HEARD_SLOTS)
+            if self._digits:
+                self._tell_digits()
         if self._tick_number % HOUSEKEEPING_TICKS < slots:
             self._ports.release(now)
             for row in list(self._legs):
@@ -240,17 +254,23 @@ class MediaPlane:
 
     def _send(self, high: int, slots: int) -> None:
         outgoing, rates = self._outgoing[:high], list(self._rates.values())
-        track = self._tracks[OUTBOUND]
+        track, wide = self._tracks[OUTBOUND], self._wide
+        exact = self._rates.get(WIDE_HZ) if wide is not None and len(wide.rows) else None
         for _ in range(min(slots, MOST_SENT_SLOTS)):
             self._playback.take(high, outgoing)
+            said = self._tones.speak(outgoing)
             for rate in rates:
-                rate.speak(high, outgoing)
-            self._egress.send(high, outgoing)
+                if rate is not exact:
+                    rate.speak(high, outgoing)
+            sent = wide.speak(high, outgoing, exact) if wide is not None and len(wide.rows) else None
+            self._egress.send(high, outgoing, None if sent is None else sent.frames)
+            for row in said:
+                self._end_digits(row)
+            self.tapes.say(outgoing, self._egress.sends)
             self._playback.settle(high)
             for rate in rates:
                 rate.bank.settle(high)
-            track.hear(outgoing)
-            self.tapes.say(outgoing, self._egress.sends)
+            track.hear(outgoing, sent)
         if slots > MOST_SENT_SLOTS:
             self.skipped_slots += slots - MOST_SENT_SLOTS
             self._egress.jump(high, slots - MOST_SENT_SLOTS)
@@ -270,13 +290,17 @@ class MediaPlane:
         # Told behind the receive pass and not in it: what a digit sets off may close a leg and open another in its row.
         digits, self._digits = self._digits, []
         for leg, digit, duration_ms in digits:
-            leg.on_digit(digit, duration_ms)
+            if leg.is_open:
+                leg.on_digit(digit, duration_ms)
 
     def _hear(self, high: int, slots: int) -> None:
-        heard, track = self._heard[:high], self._tracks[INBOUND]
+        heard, track, wide = self._heard[:high], self._tracks[INBOUND], self._wide
         for _ in range(min(slots, MOST_HEARD_SLOTS)):
             self._rings.play(high, heard)
-            track.hear(heard)
+            track.hear(heard, wide.hear(high, heard) if wide is not None and len(wide.rows) else None)
+            for digit in self._tones.hear(heard):
+                if digit.row in self._legs:
+                    self._keep_digit(digit.row, digit.digit, digit.duration_ms)
             self.tapes.hear(heard)
 
     # What legs ask for
@@ -291,22 +315,45 @@ class MediaPlane:
 
     def describe(self, row: int, plan: MediaPlan, signalling_host: str, nat: str) -> None:
         """Point a row at what its far end described."""
-        law = ALAW if plan.codec == "PCMA" else ULAW
+        codec = codec_named(plan.codec)
+        if codec is None:
+            raise LocalProtocolError(f"{plan.codec} is no codec that is served here")
         address = (plan.remote_host, plan.remote_port)
         if self._reception.described(row) != address or not self._reception.is_heard(row):
             # From elsewhere, or behind a hold: nothing of the stream before says when this one's sound is due.
             # Otherwise the ring finds out by itself whether the stream goes on.
-            self._rings.forget_source(row)
+            self._reception.forget_source(row)
+        self._choose_rings(row, codec)
         self._reception.describe(
             row,
             Latch(address, signalling_host, nat),
             plan.receive_payload_type,
             plan.receive_digit_payload_type,
-            law,
+            codec,
             plan.may_receive,
         )
+        self._tones.watch(row, self.settings.inband_dtmf and plan.receive_digit_payload_type is None)
         is_halved = plan.maxptime_ms is not None and plan.maxptime_ms < 20
-        self._egress.direct(row, address, plan.send_payload_type, law, plan.may_send, is_halved)
+        self._egress.direct(row, address, plan.send_payload_type, codec, plan.may_send, is_halved)
+
+    def _make_wide(self) -> WideRows:
+        settings = self.settings
+        self._wide = WideRows(settings.rows, settings.playout_min_ms, settings.playout_max_ms)
+        self._reception.coded = self._wide.rings
+        return self._wide
+
+    def _choose_rings(self, row: int, codec: Codec) -> None:
+        """Packets of this codec go to its own rings; those that another codec leaves play what they have."""
+        is_coded = codec.decode is None
+        before = self._is_coded.get(row, is_coded)
+        self._is_coded[row] = is_coded
+        if is_coded:
+            wide = self._wide or self._make_wide()
+            wide.open(row, codec, self.settings.playout_ms)
+            if not before:
+                wide.rings.forget_source(row)
+        elif before:
+            self._rings.forget_source(row)
 
     def hear(self, row: int, chunk_ms: int, fn: ChunkFn, rate_hz: int, track: str) -> Callable[[], None]:
         """Add a listener; returns what removes it."""
@@ -326,19 +373,26 @@ class MediaPlane:
         """Send RFC 4733 packets in place of a row's audio."""
         self._egress.send_digits(row, payload_type, slots)
 
+    def say_digits(self, row: int, digits: str, duration_ms: int, gap_ms: int) -> None:
+        """Send tones in place of a row's audio."""
+        self._tones.say(row, digits, duration_ms, gap_ms)
+
     def statistics(self, row: int) -> LegStatistics:
         """What a row's wire has seen so far."""
-        wire, ring, refused = self._reception.statistics, self._rings, self._reception.refused[row]
+        wire, refused = self._reception.statistics, self._reception.refused[row]
+        # A call may have been in both banks; the delay is that of the one that it is in.
+        rings = [self._rings] if self._wide is None or row not in self._wide.rows else [self._rings, self._wide.rings]
+        ring = rings[-1 if self._is_coded.get(row) else 0]
         return LegStatistics(
             received=int(wire.received[row]),
             lost=max(0, wire.lost(row)),
-            late=int(ring.late[row]),
-            duplicate=int(ring.duplicate[row]),
+            late=sum(int(ring.late[row]) for ring in rings),
+            duplicate=sum(int(ring.duplicate[row]) for ring in rings),
             jitter_ms=round(wire.jitter_ms(row), 2),
-            concealed_ms=int(ring.concealed[row]) * 10,
+            concealed_ms=sum(int(ring.concealed[row]) for ring in rings) * 10,
             playout_ms=int(ring.delay.blocks[row]) * 10,
-            stretched_ms=int(ring.stretched[row]) * 10,
-            left_out_ms=int(ring.left_out[row]) * 10,
+            stretched_ms=sum(int(ring.stretched[row]) for ring in rings) * 10,
+            left_out_ms=sum(int(ring.left_out[row]) for ring in rings) * 10,
             foreign=int(self._reception.foreign[row]),
             discarded=self._ports.discarded[row],
             refused=dict(refused),
@@ -352,7 +406,11 @@ class MediaPlane:
         del self._legs[row]
         self._egress.close(row)
         self._reception.close(row)
-        self._rings.forget_source(row)
+        self._reception.forget_source(row)
+        self._is_coded.pop(row, None)
+        self._tones.close(row)
+        if self._wide is not None:
+            self._wide.close(row)
         for rate in self._rates.values():
             rate.close(row)
         self._ports.close(row, self._clock.seconds())
@@ -388,6 +446,11 @@ class MediaLeg:
         """What offer and answer agreed on: from now on the leg sends every 20 ms, if it may, and hears its source."""
         self._plan = plan
         self._plane.describe(self._row, plan, signalling_host, nat)
+
+    @property
+    def is_open(self) -> bool:
+        """It hears and sends."""
+        return self._final is None
 
     @property
     def remote(self) -> Address | None:
@@ -436,20 +499,24 @@ class MediaLeg:
         return tape
 
     def send_digits(self, digits: str, duration_ms: int = 100, gap_ms: int = 60) -> Deferred[None]:
-        """Send DTMF digits by RFC 4733; fires when the last one has left.
+        """Send DTMF digits, by RFC 4733 where the far end takes that and else as tones; fires when the last one has
+        left.
 
-        Raises ResourceError when the far end takes no telephone-events, or digits are on their way already.
+        Raises ResourceError when nothing was agreed on yet, or digits are on their way already.
         """
         plan = self._plan
-        if plan is None or plan.send_digit_payload_type is None:
-            raise ResourceError("the far end did not negotiate telephone-event")
+        if plan is None or self._final is not None:
+            raise ResourceError("there is nobody to send digits to")
         if self._digits_sent is not None:
             raise ResourceError("digits are being sent already")
+        if plan.send_digit_payload_type is None:
+            self._plane.say_digits(self._row, digits, duration_ms, gap_ms)
+        else:
+            slots = digit_slots(digits, duration_ms, gap_ms)
+            self._plane.send_digits(self._row, plan.send_digit_payload_type, slots)
         self._digits_sent = Deferred()
         for voice in self._voices.values():
             voice.hold("digits", True)
-        slots = digit_slots(digits, duration_ms, gap_ms)
-        self._plane.send_digits(self._row, plan.send_digit_payload_type, slots)
         return self._digits_sent
 
     def digits_left(self) -> None:

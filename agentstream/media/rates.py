@@ -40,10 +40,15 @@ class StreamRate:
         self._speaking = self._speaking[self._speaking != row]
         self.bank.underruns[row] = 0
 
-    def speak(self, high: int, outgoing: Samples) -> None:
-        """Add the next 20 ms of what the bots say to ``outgoing``, int16 (high, leg samples)."""
+    def speak(self, high: int, outgoing: Samples) -> Samples | None:
+        """Add the next 20 ms of what the bots say to ``outgoing``, int16 (high, leg samples).
+
+        :return: the same at the bots' rate, int16 (high, samples), good until the next call; None where no bot is.
+        """
         rows = self._speaking
-        if len(rows):
-            spoken = self._spoken[:high]
-            self.bank.take(high, spoken)
-            outgoing[rows] += self._lower.convert(rows, spoken[rows])
+        if not len(rows):
+            return None
+        spoken = self._spoken[:high]
+        self.bank.take(high, spoken)
+        outgoing[rows] += self._lower.convert(rows, spoken[rows])
+        return spoken

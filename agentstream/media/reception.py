@@ -13,9 +13,9 @@ from collections.abc import Callable
 import numpy as np
 import numpy.typing as npt
 
-from agentstream.audio import g711
+from agentstream.audio.codecs import Codec, codecs
 from agentstream.errors import RemoteProtocolError
-from agentstream.media.egress import ALAW
+from agentstream.media.coded import BYTE
 from agentstream.media.latch import Latch
 from agentstream.media.ports import PACKET_CAPACITY, Address, Pass
 from agentstream.media.ring import Rings
@@ -32,20 +32,22 @@ class Reception:
     """The receive side of all rows of one media rate.
 
     :param rows: how many rows there can be.
+    :ivar coded: where payloads of codecs with a memory wait, once there is one.
     """
 
     def __init__(self, rows: int, rings: Rings) -> None:
         self._rings = rings
+        self.coded: Rings | None = None
         self._inbox = np.zeros((rows, PACKET_CAPACITY), np.uint8)
         self.views = [datagram.data for datagram in self._inbox]
         self._headers = HeaderMatrix(rows)
         self._lengths = np.zeros(rows, np.int32)
-        self._decoded = np.zeros((rows, PACKET_CAPACITY), np.int16)
+        self._codecs = codecs()
         self._audio_type = np.full(rows, NO_PAYLOAD_TYPE, np.int16)
         self._digit_type = np.full(rows, NO_PAYLOAD_TYPE, np.int16)
-        self._law = np.zeros(rows, np.uint8)
+        self._codec = np.zeros(rows, np.uint8)  # its place in codecs()
         self._hears = np.zeros(rows, np.bool_)
-        # row -> payload type and law before a change of codec, until the first packet of the new one
+        # row -> payload type and codec before a change of codec, until the first packet of the new one
         self._leaving: dict[int, tuple[int, int]] = {}
         self.latched: list[Address | None] = [None] * rows
         self._latches: list[Latch | None] = [None] * rows
@@ -63,7 +65,9 @@ class Reception:
         self.foreign[row] = 0
         self.refused[row] = Counter()
 
-    def describe(self, row: int, latch: Latch, audio_type: int, digit_type: int | None, law: int, hears: bool) -> None:
+    def describe(
+        self, row: int, latch: Latch, audio_type: int, digit_type: int | None, codec: Codec, hears: bool
+    ) -> None:
         """What a remote description says. Every new one learns its source anew.
 
         What was sent in the codec before goes on to be heard until the first packet in the new one: the far end
@@ -71,12 +75,12 @@ class Reception:
         """
         before = int(self._audio_type[row])
         if before not in (NO_PAYLOAD_TYPE, audio_type) and digit_type != before:
-            self._leaving[row] = (before, int(self._law[row]))
+            self._leaving[row] = (before, int(self._codec[row]))
         else:
             self._leaving.pop(row, None)
         self._audio_type[row] = audio_type
         self._digit_type[row] = NO_PAYLOAD_TYPE if digit_type is None else digit_type
-        self._law[row] = law
+        self._codec[row] = self._codecs.index(codec)
         self._hears[row] = hears
         heard = self.latched[row]
         if heard is not None and self.described(row) != latch.described and heard[:2] != latch.described:
@@ -90,6 +94,17 @@ class Reception:
         """The address in the far end's last description."""
         latch = self._latches[row]
         return None if latch is None else latch.described
+
+    def forget_source(self, row: int) -> None:
+        """Whatever comes next in this row is anchored anew."""
+        self._rings.forget_source(row)
+        if self.coded is not None:
+            self.coded.forget_source(row)
+
+    def _skip_sequence(self, row: int, sequence: int) -> None:
+        self._rings.skip_sequence(row, sequence)
+        if self.coded is not None:
+            self.coded.skip_sequence(row, sequence)
 
     def is_heard(self, row: int) -> bool:
         """The far end may be heard, as far as its description says."""
@@ -114,9 +129,9 @@ class Reception:
         payload_type = headers.payload_type[:count]
         is_audio = payload_type == self._audio_type[rows]
         is_digit = payload_type == self._digit_type[rows]
-        law = self._law[rows]
+        codec = self._codec[rows]
         if self._leaving:
-            self._admit_old_codec(arrived.rows, payload_type, is_audio, law)
+            self._admit_old_codec(arrived.rows, payload_type, is_audio, codec)
         is_heard = is_audio | is_digit
         latched = self.latched
         strangers = [
@@ -147,45 +162,46 @@ class Reception:
         chosen = slice(0, count) if is_audio.all() else np.flatnonzero(is_audio)
         self.statistics.time(rows[chosen], headers.timestamp[:count][chosen], now)
         is_audio &= self._hears[rows]
-        self._decode(rows, is_audio, law)
+        self._decode(rows, is_audio, codec)
 
     def _admit_old_codec(
         self,
         rows: list[int],
         payload_type: npt.NDArray[np.generic],
         is_audio: npt.NDArray[np.bool_],
-        law: npt.NDArray[np.uint8],
+        codec: npt.NDArray[np.uint8],
     ) -> None:
-        """Rows whose codec has changed: the old one is audio too, in its own law, until the new one is there."""
+        """Rows whose codec has changed: the old one is audio too, in its own codec, until the new one is there."""
         for at, row in enumerate(rows):
             leaving = self._leaving.get(row)
             if leaving is not None and payload_type[at] == leaving[0]:
                 is_audio[at] = True
-                law[at] = leaving[1]
+                codec[at] = leaving[1]
 
-    def _decode(self, rows: IntArray, is_audio: npt.NDArray[np.bool_], law_of: npt.NDArray[np.uint8]) -> None:
-        """Group what is heard by law, offset and length, decode each group at once, and put it into the rings."""
+    def _decode(self, rows: IntArray, is_audio: npt.NDArray[np.bool_], codec_of: npt.NDArray[np.uint8]) -> None:
+        """Group what is heard by codec, offset and length, decode each group at once, and put it into the rings."""
         count = len(rows)
         headers = self._headers
         offset, length = headers.payload_offset[:count], headers.payload_length[:count]
-        shape = (length.astype(np.int64) << 16) | (offset << 1) | law_of
+        shape = (length.astype(np.int64) << 24) | (offset.astype(np.int64) << 8) | codec_of
         shape[~is_audio] = -1
         for key in np.unique(shape).tolist():
-            if key <= 0xFFFF:
+            if key < 1 << 24:
                 continue  # not audio, or a packet without a payload
-            samples, start, law = key >> 16, (key & 0xFFFF) >> 1, key & 1
+            size, start, codec = key >> 24, key >> 8 & 0xFFFF, self._codecs[key & 0xFF]
             which = np.flatnonzero(shape == key)
-            size = len(which)
-            decoded = self._decoded[:size, :samples]
-            table = g711.ALAW_TO_PCM if law == ALAW else g711.ULAW_TO_PCM
-            payload = self._inbox[which, start : start + samples]
-            decoded[:] = table[payload]
-            self._rings.insert(
+            payloads = self._inbox[which, start : start + size]
+            rings = self._rings if codec.decode is not None else self.coded
+            if rings is None:
+                continue
+            # What has to be decoded in order waits in its ring as it came.
+            samples = codec.decode(payloads) if codec.decode is not None else payloads.astype(np.int16) + BYTE
+            rings.insert(
                 rows[which],
                 headers.sequence_number[which],
                 headers.timestamp[which],
                 headers.ssrc[which],
-                decoded,
+                samples,
             )
 
     def _latch(self, row: int, source: Address, at: int, tick: int) -> bool:
@@ -203,7 +219,7 @@ class Reception:
         if not latch.admits(address, int(self._headers.sequence_number[at]), self.latched[row], silent_ticks):
             return False
         if self.latched[row] is not None:
-            self._rings.forget_source(row)
+            self.forget_source(row)
         self.latched[row] = source
         self._heard_tick[row] = tick
         self.on_latched(row, source)
@@ -213,7 +229,7 @@ class Reception:
         headers = self._headers
         start = int(headers.payload_offset[at])
         payload = self._inbox[at, start : start + int(headers.payload_length[at])].tobytes()
-        self._rings.skip_sequence(row, int(headers.sequence_number[at]))
+        self._skip_sequence(row, int(headers.sequence_number[at]))
         receiver = self._digits[row]
         if receiver is None:
             return
@@ -242,4 +258,4 @@ class Reception:
                 continue
             self.refused[row]["The payload type was not negotiated."] += 1
             if self.latched[row] == arrived.sources[at]:
-                self._rings.skip_sequence(row, int(headers.sequence_number[at]))
+                self._skip_sequence(row, int(headers.sequence_number[at]))

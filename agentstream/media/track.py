@@ -20,6 +20,18 @@ INBOUND, OUTBOUND = "inbound", "outbound"
 Samples = npt.NDArray[np.int16]
 
 
+@attrs.frozen(eq=False)
+class WideFrames:
+    """What some rows have at a higher rate already.
+
+    :ivar frames: int16 (rows, samples), 20 ms of all rows. :ivar rows: for which of them that is so.
+    """
+
+    rate_hz: int
+    frames: Samples
+    rows: npt.NDArray[np.intp]
+
+
 @attrs.define
 class _Raised:
     """The listeners at one higher rate: only rows that somebody listens to are converted."""
@@ -36,10 +48,12 @@ class _Raised:
         self.listeners[row] += by
         self.rows = np.array(sorted(row for row, count in self.listeners.items() if count), np.intp)
 
-    def hear(self, frames: Samples) -> None:
+    def hear(self, frames: Samples, wide: WideFrames | None) -> None:
         rows = self.rows
         if len(rows):
             self.frames[rows] = self.convert.convert(rows, frames[rows])
+            if wide is not None:
+                self.frames[wide.rows] = wide.frames[wide.rows]
             self.ears.hear(self.frames)
 
 
@@ -82,8 +96,8 @@ class Track:
             self._raised[rate_hz] = _Raised(convert, Ears(4 * self._rows, rate_hz), frames)
         return self._raised[rate_hz]
 
-    def hear(self, frames: Samples) -> None:
+    def hear(self, frames: Samples, wide: WideFrames | None = None) -> None:
         """Take 20 ms of every row, int16 (rows, leg samples), and hand out the chunks that they complete."""
         self._ears.hear(frames)
-        for raised in self._raised.values():
-            raised.hear(frames)
+        for rate_hz, raised in self._raised.items():
+            raised.hear(frames, wide if wide is not None and wide.rate_hz == rate_hz else None)

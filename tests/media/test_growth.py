@@ -74,10 +74,10 @@ def test_a_call_for_each_row_would_be_found(monkeypatch: pytest.MonkeyPatch) -> 
     """Plant the breach: one call into numpy for each row."""
     send = egress.Egress.send
 
-    def planted(self: egress.Egress, high: int, pcm: Any) -> None:
+    def planted(self: egress.Egress, high: int, pcm: Any, wide: Any) -> None:
         for row in range(high):
             self.sent[row].item()
-        send(self, high, pcm)
+        send(self, high, pcm, wide)
 
     monkeypatch.setattr(egress.Egress, "send", planted)
     with pytest.raises(AssertionError):
@@ -90,10 +90,10 @@ def test_python_code_for_each_packet_would_be_found(monkeypatch: pytest.MonkeyPa
     def one(row: int) -> None:
         pass
 
-    def planted(self: egress.Egress, high: int, pcm: Any) -> None:
+    def planted(self: egress.Egress, high: int, pcm: Any, wide: Any) -> None:
         for row in range(high):
             one(row)
-        send(self, high, pcm)
+        send(self, high, pcm, wide)
 
     monkeypatch.setattr(egress.Egress, "send", planted)
     with pytest.raises(AssertionError):

@@ -130,10 +130,9 @@ def test_digits_go_out_as_events_and_audio_waits(world: World) -> None:
     assert b"\x15" * 320 in far.heard()
 
 
-def test_the_far_end_must_take_events(world: World) -> None:
-    far = world.call(send_digit_payload_type=None)
-    with pytest.raises(ResourceError, match="telephone-event"):
-        far.leg.send_digits("1")
+def test_nobody_to_send_digits_to(world: World) -> None:
+    with pytest.raises(ResourceError, match="nobody"):
+        world.plane.open_leg().send_digits("1")
 
 
 def test_a_far_end_of_10_ms_packets_gets_two(world: World) -> None:
