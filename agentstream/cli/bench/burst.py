@@ -114,7 +114,7 @@ class Bursts:
         others, began = machine.others_s(), time.monotonic()
         calm = (time.monotonic_ns(), time.monotonic_ns() + int(_CALM_S * 1e9))
         self.rest(_CALM_S)
-        bursts = [self.burst(bot) for _ in range(self.rounds)]
+        windows = self.disturb(bot, server)
         others_percent = 100 * max(0.0, machine.others_s() - others) / (time.monotonic() - began)
         load.say("finish")
         self.family.expect(load, "saved", _SPARE_S + self.calls / _CALLS_A_SECOND)
@@ -125,16 +125,26 @@ class Bursts:
             "machine": machine.machine_name(),
             "pinning": pinning,
             "calls": self.calls,
-            "seconds": self.seconds,
-            "message_ms": self.message_ms,
             "others_percent": round(others_percent, 1),
             "setup": attrs.asdict(lateness(received, calm, (0, calm[0]))),
             "calm": attrs.asdict(lateness(received, calm, calm)),
+            **self.report(windows, received, calm),
+            "server": _said_at_the_end(server),
+        }
+
+    def disturb(self, bot: Child, server: Child) -> list[tuple[int, int, int]]:
+        """What is done to the server once all is calm."""
+        return [self.burst(bot) for _ in range(self.rounds)]
+
+    def report(self, windows: list[tuple[int, int, int]], received: npt.NDArray[Any], calm: Window) -> dict[str, Any]:
+        """What is said of it."""
+        return {
+            "seconds": self.seconds,
+            "message_ms": self.message_ms,
             "bursts": [
                 {"read_s": round((read - start) / 1e9, 2), **attrs.asdict(lateness(received, calm, (start, end)))}
-                for start, read, end in bursts
+                for start, read, end in windows
             ],
-            "server": _said_at_the_end(server),
         }
 
     def burst(self, bot: Child) -> tuple[int, int, int]:

@@ -3,7 +3,8 @@
 Run as a process: ``python -m agentstream.cli.bench.burst_bot``. It tells ``listening`` with its port and
 ``stream_started`` for each stream. The order ``burst`` (seconds, message_ms) has it write that much sound to all
 streams as fast as they take it: ``bursting`` when it begins, ``read`` when the server has parsed the last byte, which
-the pong to a ping behind it tells. ``clear`` takes back what has not been played. Times are monotonic nanoseconds.
+the pong to a ping behind it tells. ``clear`` takes back what has not been played. ``stall`` has it read the first
+stream no more until ``read_on``. Times are monotonic nanoseconds.
 """
 
 from __future__ import annotations
@@ -66,6 +67,11 @@ class BurstBot(Sink):
             if stream.reader is not None:
                 self.send(stream, frame(TEXT, b'{"event":"clear"}'))
 
+    def stall(self, is_stalled: bool) -> None:
+        """Read the first stream no more, or again."""
+        stream = next(stream for stream in self.streams.values() if stream.reader is not None)
+        self.poller.modify(stream.sock, 0 if is_stalled else select.EPOLLIN)
+
 
 def minute(seconds: float, message_ms: int) -> bytes:
     """That much noise as media messages in frames."""
@@ -94,6 +100,8 @@ def run() -> None:
                         bot.burst(order["seconds"], order["message_ms"])
                     elif order["kind"] == "clear":
                         bot.clear()
+                    elif order["kind"] in ("stall", "read_on"):
+                        bot.stall(order["kind"] == "stall")
             elif (stream := bot.streams.get(fd)) is not None:
                 if flags & select.EPOLLOUT:
                     bot.flush(stream)
