@@ -60,11 +60,11 @@ def test_a_minute_is_whole_messages(message_ms: int) -> None:
 
 def test_a_stall_reports_the_stalled_stream_and_the_others() -> None:
     class Server:
-        news = [
+        news = (
             {"event": "stream_ended", "fields": {"dropped_ms": 0.0}},
             {"event": "stream_ended", "fields": {"dropped_ms": 6500.0}},
             {"event": "call_ended", "fields": {}},
-        ]
+        )
 
     stall = Stall(None, None, 2, 18.0, 0, 0, memory=(1024, 3072))  # type: ignore[arg-type]
     stall._server = Server()  # type: ignore[assignment]
