@@ -142,6 +142,22 @@ class ICall(Interface):
     def stop_streams(name: str = "") -> int:
         """Stop the streams of this call that only listen: those of one name, or all; returns how many."""
 
+    def record(*, whole_call: bool = False) -> bool:
+        """Record both sides from now on, until the step is over (with ``whole_call``: until the call is).
+
+        False where the call is being recorded already, or is over. What becomes of the file is in the timeline: a disk
+        that is full ends the recording and never the call.
+        """
+
+    def pause_recording() -> bool:
+        """Record silence from now on, as while a card number is said; False where nothing is being recorded."""
+
+    def resume_recording() -> bool:
+        """Record sound again; False where nothing is being recorded."""
+
+    def stop_recording() -> bool:
+        """End the recording that runs, whichever step began it; False where there is none."""
+
     def hang_up(reason: str) -> None:
         """End the call now; the reason goes to the timeline."""
 

@@ -18,11 +18,14 @@ from typing import Any
 from twisted.application.service import Service
 from twisted.internet.defer import Deferred, inlineCallbacks
 from twisted.internet.interfaces import IDelayedCall
+from twisted.internet.threads import deferToThreadPool
 from twisted.logger import Logger
+from twisted.python.threadpool import ThreadPool
 
 from agentstream.errors import AgentstreamError, ConfigError, StartError
 from agentstream.flow.loader import SAMPLE, Loaded, load
 from agentstream.flow.prompts import Prompts
+from agentstream.flow.recordings import InThread, Recordings
 from agentstream.flow.stream import StreamOpener
 from agentstream.flow.switchboard import Switchboard
 from agentstream.media.plane import RATE_HZ, MediaPlane, MediaSettings
@@ -55,7 +58,8 @@ class NodeService(Service):
 
     :param reactor: a reactor; its clock is made monotonic when the service starts.
     :param make_ports: the datagram ports of the media tick; memory in tests.
-    :ivar edge, plane, switchboard: the running parts, to look at; None until the service starts.
+    :param in_thread: does the file work of recordings; None has a thread for it.
+    :ivar edge, plane, switchboard, recordings: the running parts, to look at; None until the service starts.
     """
 
     log = Logger()
@@ -66,12 +70,15 @@ class NodeService(Service):
         loaded: Loaded,
         *,
         make_ports: Callable[[Loaded], DatagramPorts] = kernel_ports,
+        in_thread: InThread | None = None,
         is_alone: bool = True,
     ) -> None:
         self.name = "agentstream"
         self._reactor = reactor
         self._loaded = loaded
         self._make_ports = make_ports
+        self._in_thread = in_thread
+        self._threads: ThreadPool | None = None
         self._is_alone = is_alone
         self._drain_timer: IDelayedCall | None = None
         self._is_hanging_up = False
@@ -80,6 +87,7 @@ class NodeService(Service):
         self.edge: SipEdge
         self.plane: MediaPlane
         self.switchboard: Switchboard
+        self.recordings: Recordings
 
     # Start
 
@@ -118,6 +126,10 @@ class NodeService(Service):
         )
         ports = self._make_ports(loaded)
         self.plane = MediaPlane(reactor, ports, settings, _bits, self._collector)
+        self.recordings = Recordings(
+            lambda: self._loaded.config.recording, self._in_thread or self._start_thread(reactor)
+        )
+        self.plane.tapes.on_sound = self.recordings.take
         self.edge = SipEdge(
             reactor,
             config.sip.listen,
@@ -133,6 +145,7 @@ class NodeService(Service):
             self.edge,
             self.plane,
             StreamOpener(reactor, lambda: self._loaded.config, self._new_sid),
+            self.recordings,
             prompts,
             self._new_sid,
             _bits,
@@ -144,10 +157,12 @@ class NodeService(Service):
             self.edge.start()
         except StartError:
             ports.stop()
+            self._stop_thread()
             if self._bot is not None:
                 self._bot.stopService()
             raise
         self.plane.start()
+        self.recordings.finish_leftovers()
         self._tell_start()
         if self._is_alone:
             self._take_signals()
@@ -168,6 +183,17 @@ class NodeService(Service):
                             f"RTP cannot be bound on {host} ({error.strerror}): set [media] listen to an address of"
                             " this machine"
                         ) from None
+
+    def _start_thread(self, reactor: Any) -> InThread:
+        """One thread for files: its calls hold no GIL, and they are done in the order in which they are asked for."""
+        self._threads = threads = ThreadPool(0, 1, "files")
+        threads.start()
+        return lambda work: deferToThreadPool(reactor, threads, work)
+
+    def _stop_thread(self) -> None:
+        if self._threads is not None:
+            threads, self._threads = self._threads, None
+            threads.stop()
 
     def _start_bot(self) -> None:
         """The sample answers with a bot of its own."""
@@ -272,7 +298,9 @@ class NodeService(Service):
             self._reactor.callLater(HANG_UP_S, waited.callback, None)
             yield waited
         self._tell_end()
+        yield self.recordings.close()
         self.plane.stop()
+        self._stop_thread()
         if self._bot is not None:
             yield self._bot.stopService()
         yield self.edge.stop()

@@ -17,6 +17,9 @@ class Options(BotOptions):
     """What a step may set."""
 
     url: str = attrs.field(metadata=URL)
+    record: bool = attrs.field(
+        default=False, metadata={"doc": "Both sides are recorded while the step lasts; `[recording]` says where."}
+    )
     play_out: bool = attrs.field(default=True, metadata={"doc": "What the bot queued before closing is still played."})
 
 
@@ -32,6 +35,8 @@ class Run:
 
     def start(self) -> Deferred[str]:
         """Connect, then wait until either side ends it."""
+        if self.options.record:
+            self.call.record()
         spec = self.options.spec(self.options.url, play_out=self.options.play_out)
         self._talk = self.call.open_stream(spec).addCallbacks(self._opened, self._not_opened)
         return self._talk

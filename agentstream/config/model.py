@@ -260,6 +260,27 @@ class Stream:
 
 
 @attrs.frozen
+class Recording:
+    """Files of what is said on recorded calls: steps with ``record = true`` and the applet ``record`` make them."""
+
+    folder: Path = setting(
+        default=Path("recordings"),
+        doc="Where the files are, in a folder for each day (UTC). It is made when it is needed.",
+    )
+    format: str = setting(
+        default="wav",
+        doc="What a recording is when it is done. While the call is up it is always WAV, under a name that ends in"
+        " `.wav.part`; what a crash has left under such a name is finished at the next start.",
+        choices=("wav", "flac", "opus", "mp3"),
+    )
+    channels: str = setting(
+        default="stereo",
+        doc="`stereo`: the caller left, what the caller is played right. `mono`: both in one channel.",
+        choices=("stereo", "mono"),
+    )
+
+
+@attrs.frozen
 class Flows:
     """Where the flow files are."""
 
@@ -339,6 +360,7 @@ class Config:
     sip: Sip = setting(factory=Sip, doc="Where phones and carriers reach this node.")
     media: Media = setting(factory=Media, doc="RTP: sound between this node and the phones.")
     stream: Stream = setting(factory=Stream, doc="Defaults of the WebSocket sessions to bots.")
+    recording: Recording = setting(factory=Recording, doc="Files of what is said on recorded calls.")
     flows: Flows = setting(factory=Flows, doc="Where the flow files are.")
     applets: Applets = setting(factory=Applets, doc="Where drop-in applets are.")
     trunk: tuple[Trunk, ...] = setting(
@@ -380,5 +402,5 @@ class Config:
 
 
 # The annotations are text until here; whoever walks the fields needs the types.
-for _class in (Node, Account, Sip, Media, Stream, Flows, Applets, Trunk, Route, Config):
+for _class in (Node, Account, Sip, Media, Stream, Recording, Flows, Applets, Trunk, Route, Config):
     attrs.resolve_types(_class)

@@ -375,6 +375,7 @@ def read_config(document: Mapping[str, Any], file: str) -> tuple[Config, frozens
     config = attrs.evolve(
         config,
         stream=anchored(config.stream, folder),
+        recording=anchored(config.recording, folder),
         flows=anchored(config.flows, folder),
         applets=anchored(config.applets, folder),
     )

@@ -18,7 +18,7 @@ from twisted.python.failure import Failure
 from zope.interface import implementer
 
 from agentstream.flow.definition import Flow, Step
-from agentstream.flow.ileg import ILeg
+from agentstream.flow.ileg import ILeg, IRecording
 from agentstream.flow.listeners import Listeners
 from agentstream.flow.playlist import Playlist
 from agentstream.flow.prompts import Prompts
@@ -51,6 +51,7 @@ class StepCall:
     run: IRun | None = None
     is_over: bool = False
     is_stopping: bool = False
+    _recording: IRecording | None = None
     _ends: dict[int, Callable[[], None]] = attrs.field(factory=dict)
     _playing: set[Deferred[None]] = attrs.field(factory=set)
     _connecting: set[Deferred[IStream]] = attrs.field(factory=set)
@@ -137,6 +138,38 @@ class StepCall:
         """Stop those that only listen."""
         return 0 if self.is_over else self.call.listeners.stop(name, "stopped")
 
+    def record(self, *, whole_call: bool = False) -> bool:
+        """Record both sides."""
+        if self.is_over or not self.call.record():
+            return False
+        self._recording = None if whole_call else self.call.recording
+        return True
+
+    def pause_recording(self) -> bool:
+        """Record silence."""
+        recording = self._running_recording()
+        if recording is not None:
+            recording.pause()
+        return recording is not None
+
+    def resume_recording(self) -> bool:
+        """Record sound again."""
+        recording = self._running_recording()
+        if recording is not None:
+            recording.resume()
+        return recording is not None
+
+    def stop_recording(self) -> bool:
+        """End the recording that runs."""
+        recording = self._running_recording()
+        if recording is not None:
+            recording.stop()
+        return recording is not None
+
+    def _running_recording(self) -> IRecording | None:
+        recording = self.call.recording
+        return None if self.is_over or recording is None or not recording.is_running else recording
+
     def hang_up(self, reason: str) -> None:
         """End the call."""
         if not self.is_over:
@@ -188,6 +221,8 @@ class StepCall:
             work.cancel()
         for stream in self._streams:
             stream.stop(self.call.stop_reason)
+        if self._recording is not None:
+            self._recording.stop()
 
 
 @attrs.define(eq=False)
@@ -197,6 +232,7 @@ class Call:
     :ivar on_end: called once, when both the leg and the flow are over.
     :ivar created_at: when it came in, in UTC.
     :ivar sip_headers: (name, value) of the INVITE's X- headers.
+    :ivar recording: the last one that was begun.
     :ivar listeners: the streams that only listen; they live as long as the leg.
     """
 
@@ -214,6 +250,7 @@ class Call:
     listeners: Listeners = attrs.field(factory=Listeners)
     playlist: Playlist = attrs.field(init=False)
     step: StepCall | None = attrs.field(default=None, init=False)
+    recording: IRecording | None = attrs.field(default=None, init=False)
     _step_count: int = attrs.field(default=0, init=False)
     _coming: list[Step | None] = attrs.field(factory=list, init=False)
     _answering: Deferred[None] | None = attrs.field(default=None, init=False)
@@ -263,6 +300,13 @@ class Call:
     def event(self, kind: str, **fields: Any) -> None:
         """Add to the timeline."""
         self.timeline.event(kind, fields)
+
+    def record(self) -> bool:
+        """Record the leg, unless that is being done already."""
+        if self._leg_end is not None or (self.recording is not None and self.recording.is_running):
+            return False
+        self.recording = self.leg.record()
+        return True
 
     def hang_up(self, reason: str) -> None:
         """End the leg; the flow follows when the leg says that it is over."""

@@ -10,6 +10,21 @@ from zope.interface import Attribute, Interface
 from agentstream.interfaces import Audio, ICall, IStream, StreamSpec
 
 
+class IRecording(Interface):
+    """One recording of a leg. It ends with the leg at the latest."""
+
+    is_running: bool = Attribute("Sound is added to it.")
+
+    def pause() -> None:
+        """Record silence from now on."""
+
+    def resume() -> None:
+        """Record sound again."""
+
+    def stop() -> None:
+        """End it. Harmless when it is over."""
+
+
 class ILeg(Interface):
     """One SIP dialog with its media port. It tells its call ``leg_ended(by, reason)`` exactly once.
 
@@ -34,6 +49,9 @@ class ILeg(Interface):
 
     def open_stream(spec: StreamSpec, call: ICall) -> Deferred[IStream]:
         """Connect a bot; errbacks with StreamFailed, and cancelling gives up."""
+
+    def record() -> IRecording:
+        """Record both sides from now on."""
 
     def hang_up(reason: str) -> None:
         """End the dialog in whatever state it is: a refusal, CANCEL or BYE. Harmless when it is over."""

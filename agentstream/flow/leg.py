@@ -13,7 +13,8 @@ from twisted.logger import Logger
 from zope.interface import implementer
 
 from agentstream.errors import AgentstreamError, RemoteProtocolError, StreamFailed
-from agentstream.flow.ileg import ILeg
+from agentstream.flow.ileg import ILeg, IRecording
+from agentstream.flow.recordings import Recording, Recordings
 from agentstream.flow.stream import StreamOpener
 from agentstream.interfaces import Audio, ICall, IStream, StreamSpec
 from agentstream.media.plane import MediaLeg
@@ -63,6 +64,7 @@ class Leg:
         signalling_host: str,
         nat: str,
         streams: StreamOpener,
+        recordings: Recordings,
     ) -> None:
         self._edge = edge
         self._session = session
@@ -71,6 +73,8 @@ class Leg:
         self._signalling_host = signalling_host
         self._nat = nat
         self._streams = streams
+        self._recordings = recordings
+        self._recorded: list[Recording] = []
         self._plan: MediaPlan | None = None
         self._answer: SessionDescription | None = None
         self._offer: SessionDescription | None = None
@@ -258,6 +262,13 @@ class Leg:
             return fail(StreamFailed("the caller is gone"))
         return self._streams.open(self._media, spec, call, self.hear_digits)
 
+    def record(self) -> IRecording:
+        """Record both sides."""
+        call = self.call
+        number = len(self._recorded) + 1
+        self._recorded.append(self._recordings.start(self._media, call.sid, number, call.created_at, call.event))
+        return self._recorded[-1]
+
     def hang_up(self, reason: str) -> None:
         """A refusal or BYE, whichever the session needs."""
         if not self._is_over:
@@ -276,6 +287,8 @@ class Leg:
         waiting, self._acknowledged = self._acknowledged, None
         # The call stops its step before the media goes: what was queued is dropped then, and dropping it ends no step.
         self.call.leg_ended(by, reason)
+        for recording in self._recorded:
+            recording.stop()
         self._media.close()
         if waiting is not None:
             waiting.errback(AgentstreamError("the caller is gone"))

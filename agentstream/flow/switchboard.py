@@ -19,6 +19,7 @@ from agentstream.flow.call import Call, utc_now
 from agentstream.flow.leg import Leg
 from agentstream.flow.loader import Loaded
 from agentstream.flow.prompts import Prompts
+from agentstream.flow.recordings import Recordings
 from agentstream.flow.stream import StreamOpener
 from agentstream.flow.timeline import Event as TimelineEvent
 from agentstream.flow.timeline import Timeline
@@ -62,6 +63,7 @@ class Switchboard:
     edge: SipEdge
     plane: MediaPlane
     streams: StreamOpener
+    recordings: Recordings
     prompts: Prompts
     new_sid: Callable[[], str]
     random_bits: Callable[[int], int]
@@ -133,7 +135,8 @@ class Switchboard:
             self._refuse(event, 503, str(error))
             return
         local = LocalMedia(address, media.port, session_id=self.random_bits(62))
-        leg = Leg(self.edge, event.session, media, local, signalling_host, trunk.nat, self.streams)
+        streams, recordings = self.streams, self.recordings
+        leg = Leg(self.edge, event.session, media, local, signalling_host, trunk.nat, streams, recordings)
         try:
             leg.consider(offer)
         except RemoteProtocolError as error:

@@ -128,10 +128,18 @@ class Tapes:
         if tape in self._pending:
             self._pending.remove(tape)
         else:
-            sound = self._cut(self._tapes.index(tape))
+            index = self._tapes.index(tape)
+            sound = self._cut(index) + b"".join(self._alone(said[index], index in self._paused) for said in self._said)
         tape.is_running = False
         self._is_stale = True
         return sound
+
+    def _alone(self, said: Samples, is_paused: bool) -> bytes:
+        """A slot whose packet has left, and whose other side is still to be heard."""
+        both = np.zeros((self._frame, CHANNELS), np.int16)
+        if not is_paused:
+            both[:, 1] = said
+        return both.tobytes()
 
     def waiting_frames(self, tape: Tape) -> int:
         """Frames of a running tape that have not been handed over."""
@@ -140,17 +148,17 @@ class Tapes:
         index = self._tapes.index(tape)
         place = self._places[index]
         whole = sum(_frames(sound, self._frame) for other, sound in self._whole if other is tape)
-        return int(self._at[index]) - place.number * BLOCK_FRAMES - place.first + whole
+        return int(self._at[index]) - place.number * BLOCK_FRAMES - place.first + whole + len(self._said)
 
     def note_pauses(self) -> None:
-        """A tape was paused, or goes on."""
-        self._paused = np.array([at for at, tape in enumerate(self._tapes) if tape.is_paused], np.intp)
+        """A tape was paused, or goes on: from the next tick on, because in this one it may have half of a slot."""
+        self._is_stale = True
 
     # In the tick
 
     def begin_tick(self) -> None:
         """Before the first :meth:`say`: tapes come and go here, so that a tick has the same ones from end to end."""
-        self._said.clear()
+        self._said.clear()  # a tick that failed
         if self._is_stale:
             self._change()
 
@@ -240,7 +248,7 @@ class Tapes:
         self._ends = np.array([(place.number + 1) * BLOCK_FRAMES for place in self._places], np.intp)
         self._heard = np.zeros((count, self._frame), np.int16)
         self._both = np.zeros((count, self._frame, CHANNELS), np.int16)
-        self.note_pauses()
+        self._paused = np.array([at for at, tape in enumerate(self._tapes) if tape.is_paused], np.intp)
 
 
 def _frames(sound: Sound, frame: int) -> int:

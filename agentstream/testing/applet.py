@@ -24,7 +24,7 @@ from zope.interface.verify import verifyObject
 from agentstream.errors import AgentstreamError, StreamFailed
 from agentstream.flow.call import Call
 from agentstream.flow.definition import Flow, Step
-from agentstream.flow.ileg import ILeg
+from agentstream.flow.ileg import ILeg, IRecording
 from agentstream.flow.prompts import Prompts
 from agentstream.flow.timeline import Event, Timeline
 from agentstream.interfaces import Audio, IApplet, ICall, IStream, StreamEnd, StreamSpec
@@ -77,6 +77,32 @@ class BotStream:
                 one.callback(end)
 
 
+@implementer(IRecording)
+@attrs.define(eq=False)
+class LineRecording:
+    """What an applet has asked to be recorded.
+
+    :ivar done: ``record``, ``pause``, ``resume`` and ``stop`` in the order in which they happened.
+    """
+
+    done: list[str] = attrs.field(factory=lambda: ["record"])
+    is_running: bool = True
+
+    def pause(self) -> None:
+        """See :class:`agentstream.flow.ileg.IRecording`."""
+        self.done.append("pause")
+
+    def resume(self) -> None:
+        """See :class:`agentstream.flow.ileg.IRecording`."""
+        self.done.append("resume")
+
+    def stop(self) -> None:
+        """See :class:`agentstream.flow.ileg.IRecording`."""
+        if self.is_running:
+            self.is_running = False
+            self.done.append("stop")
+
+
 @attrs.define(eq=False)
 class _Ear:
     chunk_ms: int
@@ -93,6 +119,7 @@ class Line:
     :ivar played: what the caller has been promised to hear, one array for each ``play``.
     :ivar silenced: how many of them were cancelled before their end.
     :ivar streams: the streams that were opened.
+    :ivar recordings: the recordings that were begun.
     :ivar refusal: with this sentence every stream fails; "" opens it.
     :ivar hung_up: the reason for which the server hung up; "" while it has not.
     """
@@ -104,6 +131,7 @@ class Line:
     played: list[Audio] = attrs.field(factory=list)
     silenced: int = 0
     streams: list[BotStream] = attrs.field(factory=list)
+    recordings: list[LineRecording] = attrs.field(factory=list)
     hung_up: str = ""
     call: Call | None = None
     _free_at: float = 0.0
@@ -150,6 +178,10 @@ class Line:
     def hear_digits(self, fn: Callable[[str, int], None]) -> Callable[[], None]:
         self._digit_fns.append(fn)
         return lambda: self._digit_fns.remove(fn)
+
+    def record(self) -> IRecording:
+        self.recordings.append(LineRecording())
+        return self.recordings[-1]
 
     def open_stream(self, spec: StreamSpec, call: ICall) -> Deferred[IStream]:
         if self.refusal:

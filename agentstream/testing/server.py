@@ -26,7 +26,7 @@ from typing import Any
 
 import numpy as np
 import soundfile
-from twisted.internet.defer import Deferred
+from twisted.internet.defer import Deferred, maybeDeferred
 from twisted.logger import ILogObserver, LogEvent, LogLevel, formatEvent, globalLogPublisher
 from zope.interface import implementer
 
@@ -109,7 +109,9 @@ class ServerUnderTest:
             self._forget_folder()
             raise
         self.reactor = MemoryReactor()
-        self.service = NodeService(self.reactor, self.loaded, make_ports=self._make_ports, is_alone=False)
+        self.service = NodeService(
+            self.reactor, self.loaded, make_ports=self._make_ports, in_thread=maybeDeferred, is_alone=False
+        )
         self.timeline: list[Event] = []
         self._log = _Log()
         self.phones: list[Phone] = []

@@ -35,7 +35,10 @@ def test_nothing_at_all_is_a_config() -> None:
         ("media.playout_ms = 60.0", "media.playout_ms: found 60.0, expected a whole number of ms from 20 to 400"),
         ("media.max_calls = true", "media.max_calls: found true, expected a whole number from 1 to 10000"),
         ("media.max_cals = 5", 'media.max_cals: is not known here; did you mean "max_calls"?'),
-        ('"a b" = 5', '"a b": is not known here; known are: account, applets, flows, media, node, route, sip'),
+        (
+            '"a b" = 5',
+            '"a b": is not known here; known are: account, applets, flows, media, node, recording, route, sip',
+        ),
         ("[trunk]\nname = 'a'", "trunk: found a table, expected a list of tables, each under double brackets"),
         (
             "[[trunk]]\nname = 'a'",

@@ -12,10 +12,11 @@ from zope.interface import implementer
 
 from agentstream.flow.call import Call
 from agentstream.flow.definition import Flow, Step
-from agentstream.flow.ileg import ILeg
+from agentstream.flow.ileg import ILeg, IRecording
 from agentstream.flow.prompts import Prompts
 from agentstream.flow.timeline import Event, Timeline
 from agentstream.interfaces import IApplet, ICall, IRun, IStream, Outcome, StreamEnd
+from agentstream.testing.applet import LineRecording
 
 
 @implementer(ILeg)
@@ -51,6 +52,10 @@ class FakeLeg:
     def hear_digits(self, fn: Callable[..., None]) -> Callable[[], None]:
         self.ears.append(fn)
         return lambda: self.ears.remove(fn)
+
+    def record(self) -> IRecording:
+        self.log.append("record")
+        return LineRecording()
 
     def open_stream(self, spec: Any, call: ICall) -> Deferred[Any]:
         self.log.append(spec)
