@@ -29,7 +29,7 @@ from agentstream.cli.call import show_result
 from agentstream.cli.children import Child, Children, News, children
 from agentstream.cli.phone import CallResult, Errand, Phone, run_phone
 from agentstream.cli.server import HOST, ServerSettings, free_port, start_server, wait_for_server
-from agentstream.cli.sound import RATE_HZ, expect_writable, find_sound, load_sample_speech
+from agentstream.cli.sound import RATE_HZ, expect_writable, find_in_pieces, load_sample_speech
 from agentstream.errors import AgentstreamError
 from agentstream.rtp.packet import Packet
 
@@ -249,7 +249,7 @@ class Demo:
         recording = phone.line.recording
         recording.save(self.recording)
         stereo = recording.stereo()
-        said, heard = find_sound(speech, stereo[:, 0]), find_sound(speech, stereo[:, 1])
+        said, heard = find_in_pieces(speech, stereo[:, 0]), find_in_pieces(speech, stereo[:, 1])
         events = [news["event"] for news in bot.news if news["kind"] == "stream" and news["event"] != "closed"]
         written = [(news["at_ns"], news["head"]) for news in bot.news if news["kind"] == "written"]
         return judged(

@@ -130,6 +130,10 @@ def expect_writable(path: Path) -> None:
         raise AgentstreamError(f"The recording cannot be written to {path}: choose another file.")
 
 
+_MOVES_AT_MOST = RATE_HZ // 4
+"""Samples by which a piece of a sound is looked for before and behind where it should be."""
+
+
 def find_sound(sound: Audio, within: Audio) -> tuple[int, float]:
     """Where a sound recurs within another: (its first sample there, likeness from 0 to 1).
 
@@ -149,3 +153,28 @@ def find_sound(sound: Audio, within: Audio) -> tuple[int, float]:
     likeness = np.where(around > around.max() * 1e-6, product / scale, 0.0)
     place = int(np.argmax(likeness))
     return place, float(min(1.0, max(0.0, likeness[place])))
+
+
+def find_in_pieces(sound: Audio, within: Audio) -> tuple[int, float]:
+    """The same for a sound whose pauses may have become shorter or longer, as a jitter buffer that follows its packets
+    makes them: each half second is looked for near where the one before it was.
+
+    :return: (first sample of the first half second there, mean likeness of the half seconds by their energy).
+    """
+    size = RATE_HZ // 2
+    place, likeness = find_sound(sound, within)
+    if len(sound) <= size:
+        return place, likeness
+    first = shift = place
+    energies, found = [], []
+    for at in range(0, len(sound) - size + 1, size):
+        piece = sound[at : at + size]
+        begin = max(0, at + shift - _MOVES_AT_MOST)
+        near, alike = find_sound(piece, within[begin : at + shift + _MOVES_AT_MOST + size])
+        energies.append(float(np.square(piece, dtype=np.float64).sum()))
+        found.append(alike)
+        if alike > 0.5:
+            shift = begin + near - at
+        if at == 0:
+            first = max(0, shift)
+    return first, float(np.average(found, weights=energies)) if sum(energies) else 0.0

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import soundfile
 
-from agentstream.cli.sound import Recording, find_sound, load_sound
+from agentstream.cli.sound import Recording, find_in_pieces, find_sound, load_sound
 from agentstream.errors import AgentstreamError
 
 
@@ -79,3 +79,19 @@ def test_a_sound_is_found_where_it_recurs_and_another_is_not() -> None:
     assert find_sound(noise(8000, 9), within)[1] < 0.3
     assert find_sound(speech, np.zeros(20_000, np.int16)) == (0, 0.0)
     assert find_sound(speech, speech[:0]) == (0, 0.0)
+
+
+def test_a_sound_whose_pause_became_shorter_is_found_in_pieces() -> None:
+    speech = noise(32_000)
+    speech[9_000:11_000] = 0
+    lead = np.zeros(1234, np.int16)
+    within = np.concatenate([lead, speech[:9_000], speech[9_400:], np.zeros(500, np.int16)])
+    assert find_sound(speech, within)[1] < 0.9
+    place, likeness = find_in_pieces(speech, within)
+    assert place == 1234 and likeness > 0.95
+    assert find_in_pieces(speech, np.concatenate([lead, speech])) == (1234, pytest.approx(1.0))
+    assert find_in_pieces(speech[:2000], np.concatenate([lead, speech]))[0] == 1234
+    assert find_in_pieces(noise(32_000, 9), within)[1] < 0.3
+    assert find_in_pieces(speech, np.zeros(40_000, np.int16)) == (0, 0.0)
+    missing = np.concatenate([lead, speech[:16_000], np.zeros(16_000, np.int16)])
+    assert find_in_pieces(speech, missing)[1] < 0.6
