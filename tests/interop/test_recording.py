@@ -76,8 +76,8 @@ def test_kill_9_leaves_a_file_that_plays_up_to_the_last_second(tmp_path: Path) -
         assert rate_hz == RATE_HZ and both.shape[1] == 2
         assert lasted - 1.0 < len(both) / RATE_HZ < lasted + 0.5
         left, right = both[:, 0], both[:, 1]
-        # To the end: what the caller said, and the bot's echo of it some time later. (That each sample is right is shown
-        # on a Clock, where no machine is too busy.)
+        # To the end: what the caller said, and the bot's echo of it some time later. (That each sample is right is
+        # shown on a Clock, where no machine is too busy.)
         for side in (left, right):
             begins = int(np.flatnonzero(side)[0])
             assert len(side) - begins > RATE_HZ
