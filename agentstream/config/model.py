@@ -20,6 +20,7 @@ from agentstream.config.addresses import (
     expect_address,
     expect_address_or_empty,
     expect_country_code,
+    expect_http_listener,
     expect_listener,
     expect_name,
     expect_time_zone,
@@ -187,6 +188,17 @@ class Media:
         range=(20, 400),
         multiple=10,
     )
+    codecs: tuple[str, ...] = setting(
+        default=("PCMU", "PCMA"),
+        doc="What phones may speak: `PCMU`, `PCMA`, `G722` and `L16`. Of what a phone offers, the first in its order"
+        " is taken; this is the order in which we offer. `G722` has 16 kHz, and costs several times as much.",
+        least=1,
+        example='["G722", "PCMU", "PCMA"]',
+    )
+    inband_dtmf: bool = setting(
+        default=True,
+        doc="Whether digits are heard as tones from phones with which `telephone-event` was not agreed on.",
+    )
     max_calls: int = setting(
         default=200,
         doc="Calls at once; the next one is answered 503.",
@@ -281,6 +293,18 @@ class Recording:
 
 
 @attrs.frozen
+class Http:
+    """Metrics and health for whoever watches this node."""
+
+    listen: str = setting(
+        default="",
+        doc="Where `/metrics`, `/healthz` and `/readyz` are served; there is no password. Empty: nowhere.",
+        example='"tcp:8080:interface=127.0.0.1"',
+        check=expect_http_listener,
+    )
+
+
+@attrs.frozen
 class Flows:
     """Where the flow files are."""
 
@@ -361,6 +385,7 @@ class Config:
     media: Media = setting(factory=Media, doc="RTP: sound between this node and the phones.")
     stream: Stream = setting(factory=Stream, doc="Defaults of the WebSocket sessions to bots.")
     recording: Recording = setting(factory=Recording, doc="Files of what is said on recorded calls.")
+    http: Http = setting(factory=Http, doc="Metrics and health for whoever watches this node.")
     flows: Flows = setting(factory=Flows, doc="Where the flow files are.")
     applets: Applets = setting(factory=Applets, doc="Where drop-in applets are.")
     trunk: tuple[Trunk, ...] = setting(
@@ -402,5 +427,5 @@ class Config:
 
 
 # The annotations are text until here; whoever walks the fields needs the types.
-for _class in (Node, Account, Sip, Media, Stream, Recording, Flows, Applets, Trunk, Route, Config):
+for _class in (Node, Account, Sip, Media, Stream, Recording, Http, Flows, Applets, Trunk, Route, Config):
     attrs.resolve_types(_class)

@@ -14,6 +14,7 @@ from urllib.parse import urlsplit
 import attrs
 
 import agentstream.samples
+from agentstream.audio.codecs import codecs
 from agentstream.config.addresses import expect_name
 from agentstream.config.model import Config
 from agentstream.config.structure import nearest, read_config, strings_of
@@ -71,8 +72,20 @@ def examine(file: Path = SAMPLE) -> tuple[Loaded, list[Problem]]:
         if is_sure and name not in names and not expect_name(name):
             sentence = f'found "{name}", expected the name of a flow; {nearest(name, names)}'
             problems.append(Problem(str(file), path, sentence))
+    problems += _wrong_codecs(config, str(file))
     warnings = (*_warnings(document, config, broken, names, str(file)), *_in_the_clear(flows.values()))
     return Loaded(file, config, flows, registry, tuple(_sounds(flows.values())), warnings), problems
+
+
+def _wrong_codecs(config: Config, file: str) -> Iterator[Problem]:
+    """Codecs that there are not, or that are there twice."""
+    names = config.media.codecs
+    known = [codec.name for codec in codecs()]
+    for index, name in enumerate(names):
+        if name not in known:
+            yield Problem(file, f"media.codecs[{index}]", f'found "{name}", expected a codec; {nearest(name, known)}')
+        elif name in names[:index]:
+            yield Problem(file, f"media.codecs[{index}]", f'found "{name}" again, expected each codec once')
 
 
 def _folders(document: Mapping[str, Any], section: str, read: tuple[Path, ...], file: Path) -> list[Path]:

@@ -6,6 +6,7 @@ Every refusal is logged with its status and a sentence, and the sentence goes to
 from __future__ import annotations
 
 import datetime
+from collections import Counter
 from collections.abc import Callable
 
 import attrs
@@ -56,6 +57,7 @@ class Switchboard:
     :ivar wall_clock: the time of day, in UTC.
     :ivar observers: told every event of every call's timeline.
     :ivar calls: the live calls by SID.
+    :ivar refused: how many calls were refused, by status.
     """
 
     clock: IReactorTime
@@ -70,6 +72,7 @@ class Switchboard:
     wall_clock: Callable[[], datetime.datetime] = utc_now
     observers: list[Callable[[TimelineEvent], None]] = attrs.Factory(list)
     calls: dict[str, Call] = attrs.Factory(dict)
+    refused: Counter[int] = attrs.Factory(Counter)
     _legs: dict[Session, Leg] = attrs.Factory(dict)
     _emptied: list[Deferred[None]] = attrs.Factory(list)
 
@@ -134,7 +137,8 @@ class Switchboard:
         except ResourceError as error:
             self._refuse(event, 503, str(error))
             return
-        local = LocalMedia(address, media.port, session_id=self.random_bits(62))
+        codecs = self.loaded.config.media.codecs
+        local = LocalMedia(address, media.port, codecs, session_id=self.random_bits(62))
         streams, recordings = self.streams, self.recordings
         leg = Leg(self.edge, event.session, media, local, signalling_host, trunk.nat, streams, recordings)
         try:
@@ -186,6 +190,7 @@ class Switchboard:
             status=status,
             sentence=sentence,
         )
+        self.refused[status] += 1
         headers = [("Retry-After", str(RETRY_AFTER_S))] if status == 503 else []
         self.edge.reject(event.session, status, sentence, headers)
 

@@ -1,4 +1,4 @@
-"""Offer and answer (RFC 3264) for one audio stream of PCMU or PCMA with telephone-event (RFC 4733).
+"""Offer and answer (RFC 3264) for one audio stream of any registered codec with telephone-event (RFC 4733).
 
 Payload types are the other side's to choose: what we send carries the numbers of its description, what we receive
 those of ours.
@@ -10,6 +10,7 @@ import ipaddress
 
 import attrs
 
+from agentstream.audio.codecs import codec_named, codecs
 from agentstream.errors import LocalProtocolError, RemoteProtocolError
 from agentstream.sdp.description import (
     Attributes,
@@ -21,10 +22,10 @@ from agentstream.sdp.description import (
     number,
 )
 
-STATIC = {"0": "PCMU", "8": "PCMA"}
+STATIC = {str(codec.payload_type): codec.name for codec in codecs() if codec.payload_type is not None}
 """Payload types that need no rtpmap (RFC 3551 section 6), as far as we serve them."""
-STATIC_NUMBERS = {"PCMU": 0, "PCMA": 8}
-CLOCK_HZ = 8000
+FIRST_DYNAMIC = 96
+DIGITS = "telephone-event"
 PROTOCOL = "RTP/AVP"
 UNSPECIFIED = ("0.0.0.0", "::")
 
@@ -34,7 +35,7 @@ class LocalMedia:
     """Our side of one session.
 
     :ivar host: the address that the other side sends RTP to. :ivar port: its even RTP port.
-    :ivar codecs: PCMU and PCMA, in the order in which we offer them; an answer follows the offer's order.
+    :ivar codecs: in the order in which we offer them; an answer follows the offer's order.
     :ivar session_id: of the ``o=`` line, the same for the whole call.
     :ivar session_version: of the first description; see :func:`revise` for the later ones.
     :ivar digit_payload_type: what an offer of ours gives telephone-event.
@@ -51,8 +52,8 @@ class LocalMedia:
     is_holding: bool = False
 
     def __attrs_post_init__(self) -> None:
-        if not self.codecs or any(codec not in STATIC_NUMBERS for codec in self.codecs):
-            raise LocalProtocolError("only PCMU and PCMA can be negotiated")
+        if not self.codecs or any(codec_named(codec) is None for codec in self.codecs):
+            raise LocalProtocolError(f"only {', '.join(codec.name for codec in codecs())} can be negotiated")
 
 
 @attrs.frozen
@@ -61,7 +62,7 @@ class MediaPlan:
 
     :ivar remote_host: an IP address; for a stream on hold it may be ``0.0.0.0`` or ``::``.
     :ivar remote_port: 0 for a stream that is disabled: nothing is sent or heard until the next description.
-    :ivar codec: ``PCMU`` or ``PCMA``.
+    :ivar codec: its name in :mod:`agentstream.audio.codecs`.
     :ivar send_digit_payload_type: what telephone-events carry that we send; None when the other side takes none.
     :ivar ptime_ms: the packet time that the other side asks for, milliseconds; 20 where it does not say.
     :ivar may_send: false on hold (their sendonly or inactive, or the address 0.0.0.0).
@@ -82,20 +83,45 @@ class MediaPlan:
 
 
 def make_offer(local: LocalMedia, before: SessionDescription | None = None) -> SessionDescription:
-    """Our offer: every codec of ours and telephone-event.
+    """Our offer: every codec of ours and telephone-event, at each of their clocks.
 
     :param before: our last description of the same session. RFC 3264 section 8: its ``m=`` lines keep their places;
         those that were declined stay declined.
     """
-    formats = [(STATIC_NUMBERS[codec], f"{codec}/{CLOCK_HZ}") for codec in local.codecs]
-    formats.append((local.digit_payload_type, f"telephone-event/{CLOCK_HZ}"))
-    audio = _audio(local, formats, "sendonly" if local.is_holding else "sendrecv")
+    direction = "sendonly" if local.is_holding else "sendrecv"
+    audio = _audio(local, _formats(local, before), direction)
     if before is None:
         return _describe(local, (audio,))
     place = _place_of_audio(before)
     media = [attrs.evolve(one, port=0, connection=None, attributes=()) for one in before.media]
     media[place : place + 1] = [audio]
     return _describe(local, tuple(media))
+
+
+def _formats(local: LocalMedia, before: SessionDescription | None) -> list[tuple[int, str]]:
+    """Payload types and encodings of an offer: static numbers, those of ``before``, and else dynamic ones."""
+    chosen = [(codec.name, codec.clock_hz) for codec in map(codec_named, local.codecs) if codec is not None]
+    wanted = [*chosen, *dict.fromkeys((DIGITS, clock_hz) for _, clock_hz in chosen)]
+    place = None if before is None else _place_of_audio(before)
+    known: dict[tuple[str, int], int] = {}
+    if before is not None and place is not None and place < len(before.media):
+        ours = before.media[place]
+        known = {named: int(form) for form in ours.formats if (named := _encoding_of(ours, form)) is not None}
+    used = {*known.values(), *map(int, STATIC)}
+    formats: list[tuple[int, str]] = []
+    for name, clock_hz in wanted:
+        codec = codec_named(name)
+        number_of = known.get((name, clock_hz))
+        if number_of is None and codec is not None:
+            number_of = codec.payload_type
+        if number_of is None and codec is None and local.digit_payload_type not in used:
+            number_of = local.digit_payload_type
+        if number_of is None:
+            reserved = {*used, local.digit_payload_type}
+            number_of = next(free for free in range(FIRST_DYNAMIC, 128) if free not in reserved)
+        used.add(number_of)
+        formats.append((number_of, f"{name}/{clock_hz}"))
+    return formats
 
 
 def revise(before: SessionDescription | None, description: SessionDescription) -> SessionDescription:
@@ -182,21 +208,25 @@ def accept_answer(offer: SessionDescription, answer: SessionDescription) -> Medi
         raise RemoteProtocolError("the answer to our audio is not audio over RTP/AVP", 488)
     if media.port == 0:
         raise RemoteProtocolError("the answer declines the audio", 488)
-    offered = {_codec_of(ours, form): form for form in ours.formats}
+    offered = {_encoding_of(ours, form): int(form) for form in ours.formats}
     # A dynamic number without an rtpmap of its own means what it meant in the offer.
-    pairs = [(form, _codec_of(media, form) or _codec_of(ours, form)) for form in media.formats]
-    chosen = next(((form, codec) for form, codec in pairs if codec in STATIC_NUMBERS and codec in offered), None)
+    pairs = [(form, _encoding_of(media, form) or _encoding_of(ours, form)) for form in media.formats]
+    chosen = next(
+        ((int(form), named) for form, named in pairs if named in offered and named is not None and named[0] != DIGITS),
+        None,
+    )
     if chosen is None:
         raise RemoteProtocolError("the answer names no audio codec of the offer", 488)
-    digits = next((form for form, codec in pairs if codec == "telephone-event"), None)
+    send, (codec, clock_hz) = chosen
+    digits = next((int(form) for form, named in pairs if named == (DIGITS, clock_hz)), None)
     return _plan(
         answer,
         media,
-        codec=str(chosen[1]),
-        send=int(chosen[0]),
-        receive=int(offered[chosen[1]]),
-        send_digit=int(digits) if digits is not None else None,
-        receive_digit=int(offered["telephone-event"]) if digits is not None else None,
+        codec=codec,
+        send=send,
+        receive=offered[codec, clock_hz],
+        send_digit=digits,
+        receive_digit=offered.get((DIGITS, clock_hz)) if digits is not None else None,
         is_holding=ours.direction == "sendonly",
     )
 
@@ -208,30 +238,31 @@ def _accept(
         raise RemoteProtocolError("the offer's audio has port 0", 488)
     if media.protocol.upper() != PROTOCOL:
         raise RemoteProtocolError("only audio over RTP/AVP is served", 488)
-    pairs = [(form, _codec_of(media, form)) for form in media.formats]
+    pairs = [(int(form), named) for form in media.formats if (named := _encoding_of(media, form)) is not None]
     # RFC 3264 section 6.1: "it is RECOMMENDED that the answerer ... list the formats in the same relative order they
     # were present in the offer".
-    chosen = next(((form, codec) for form, codec in pairs if codec in local.codecs), None)
-    if chosen is None or chosen[1] is None:
+    chosen = next(((form, named) for form, named in pairs if named[0] in local.codecs), None)
+    if chosen is None:
         raise RemoteProtocolError(f"the offer holds none of our audio codecs: {', '.join(local.codecs)}", 488)
-    digits = next((form for form, codec in pairs if codec == "telephone-event"), None)
-    number_of_digits = int(digits) if digits is not None else None
+    payload_type, (codec, clock_hz) = chosen
+    # RFC 4733 section 2.1: events count the clock of the sound that they stand for.
+    digits = next((form for form, named in pairs if named == (DIGITS, clock_hz)), None)
     # RFC 3264 section 6.1: the answerer uses the offer's numbers, so both directions carry the same ones.
     plan = _plan(
         offer,
         media,
-        codec=chosen[1],
-        send=int(chosen[0]),
-        receive=int(chosen[0]),
-        send_digit=number_of_digits,
-        receive_digit=number_of_digits,
+        codec=codec,
+        send=payload_type,
+        receive=payload_type,
+        send_digit=digits,
+        receive_digit=digits,
         is_holding=local.is_holding,
     )
     if plan.remote_host not in UNSPECIFIED and address_type(plan.remote_host) != address_type(local.host):
         raise RemoteProtocolError("the offer's connection address is of another IP family than ours", 488)
-    formats = [(int(chosen[0]), f"{chosen[1]}/{CLOCK_HZ}")]
-    if number_of_digits is not None:
-        formats.append((number_of_digits, f"telephone-event/{CLOCK_HZ}"))
+    formats = [(payload_type, f"{codec}/{clock_hz}")]
+    if digits is not None:
+        formats.append((digits, f"{DIGITS}/{clock_hz}"))
     direction = {
         (True, True): "sendrecv",
         (True, False): "sendonly",
@@ -283,29 +314,31 @@ def _plan(
     )
 
 
-def _codec_of(media: MediaDescription, form: str) -> str | None:
-    """The encoding that a payload type of this ``m=`` line names, in capitals as RFC 3551 writes it, None for what we
-    do not serve."""
+def _encoding_of(media: MediaDescription, form: str) -> tuple[str, int] | None:
+    """The encoding that a payload type of this ``m=`` line names, and its clock: a codec of ours as RFC 3551 writes it,
+    or telephone-event; None for what we do not serve."""
     if number(form, 127) is None or form != str(int(form)):
         return None
     rtpmap = media.payload_attribute("rtpmap", form)
     if rtpmap is None:
-        return STATIC.get(form)
+        codec = codec_named(STATIC.get(form, ""))
+        return None if codec is None else (codec.name, codec.clock_hz)
     name, _, rest = rtpmap.partition("/")
     clock, _, channels = rest.partition("/")
-    if clock.strip() != str(CLOCK_HZ) or channels.strip() not in ("", "1"):
+    clock_hz = number(clock.strip(), 192_000)
+    if clock_hz is None or channels.strip() not in ("", "1"):
         return None
-    name = name.strip().upper()
-    if name in STATIC_NUMBERS:
-        return name
-    return "telephone-event" if name == "TELEPHONE-EVENT" else None
+    codec = codec_named(name.strip().upper())
+    if codec is not None:
+        return (codec.name, clock_hz) if clock_hz == codec.clock_hz else None
+    return (DIGITS, clock_hz) if name.strip().lower() == DIGITS else None
 
 
 def _audio(local: LocalMedia, formats: list[tuple[int, str]], direction: str) -> MediaDescription:
     attributes: list[tuple[str, str | None]] = []
     for payload_type, encoding in formats:
         attributes.append(("rtpmap", f"{payload_type} {encoding}"))
-        if encoding.startswith("telephone-event"):
+        if encoding.startswith(DIGITS):
             # RFC 4733 section 2.5.1.1: what we can receive: 0-9, *, #, A-D.
             attributes.append(("fmtp", f"{payload_type} 0-15"))
     attributes.append(("ptime", str(local.ptime_ms)))

@@ -1,0 +1,107 @@
+"""Codecs other than G.711 in offers and answers, by static and dynamic numbers."""
+
+from __future__ import annotations
+
+import attrs
+import pytest
+
+from agentstream import sdp
+from agentstream.errors import RemoteProtocolError
+from tests.sdp.test_sdp_negotiation import LOCAL, offer
+
+ALL = attrs.evolve(LOCAL, codecs=("G722", "L16", "PCMU", "PCMA"))
+
+pytestmark = [pytest.mark.rfc(3264), pytest.mark.rfc(3551)]
+
+
+def formats(description: sdp.SessionDescription) -> dict[str, str | None]:
+    """Payload type to encoding of the first audio."""
+    media = description.media[0]
+    return {form: media.payload_attribute("rtpmap", form) for form in media.formats}
+
+
+def test_our_offer_of_all() -> None:
+    assert formats(sdp.make_offer(ALL)) == {
+        "9": "G722/8000",
+        "96": "L16/8000",
+        "0": "PCMU/8000",
+        "8": "PCMA/8000",
+        "101": "telephone-event/8000",
+    }
+
+
+@pytest.mark.parametrize(
+    ("lines", "codec", "number"),
+    [
+        (("m=audio 40000 RTP/AVP 9 0",), "G722", 9),
+        (("m=audio 40000 RTP/AVP 0 9",), "PCMU", 0),
+        (("m=audio 40000 RTP/AVP 98 0", "a=rtpmap:98 g722/8000"), "G722", 98),
+        (("m=audio 40000 RTP/AVP 98 0", "a=rtpmap:98 L16/8000"), "L16", 98),
+        (("m=audio 40000 RTP/AVP 98 0", "a=rtpmap:98 L16/8000/1"), "L16", 98),
+        (("m=audio 40000 RTP/AVP 98 0", "a=rtpmap:98 L16/16000"), "PCMU", 0),
+        (("m=audio 40000 RTP/AVP 98 0", "a=rtpmap:98 L16/8000/2"), "PCMU", 0),
+        (("m=audio 40000 RTP/AVP 9 0", "a=rtpmap:9 G722/16000"), "PCMU", 0),
+        (("m=audio 40000 RTP/AVP 11 10 0",), "PCMU", 0),
+    ],
+)
+def test_what_is_accepted(lines: tuple[str, ...], codec: str, number: int) -> None:
+    answer, plan = sdp.answer_offer(offer(*lines), ALL)
+    assert (plan.codec, plan.send_payload_type, plan.receive_payload_type) == (codec, number, number)
+    assert formats(answer) == {str(number): f"{codec}/8000"}
+
+
+def test_not_what_the_config_leaves_out() -> None:
+    assert sdp.answer_offer(offer("m=audio 40000 RTP/AVP 9 0"), LOCAL)[1].codec == "PCMU"
+    with pytest.raises(RemoteProtocolError, match="PCMU, PCMA"):
+        sdp.answer_offer(offer("m=audio 40000 RTP/AVP 9"), LOCAL)
+
+
+@pytest.mark.rfc(4733)
+def test_events_count_the_clock_of_their_sound() -> None:
+    lines = (
+        "m=audio 40000 RTP/AVP 111 9 110 101",
+        "a=rtpmap:111 opus/48000/2",
+        "a=rtpmap:110 telephone-event/48000",
+        "a=rtpmap:101 telephone-event/8000",
+    )
+    answer, plan = sdp.answer_offer(offer(*lines), ALL)
+    assert (plan.codec, plan.send_digit_payload_type, plan.receive_digit_payload_type) == ("G722", 101, 101)
+    assert formats(answer) == {"9": "G722/8000", "101": "telephone-event/8000"}
+    plan = sdp.answer_offer(offer(*lines[:3]), ALL)[1]
+    assert plan.receive_digit_payload_type is None
+
+
+class TestTheAnswerToOurs:
+    OURS = sdp.make_offer(ALL)
+
+    def test_with_numbers_of_its_own(self) -> None:
+        answer = offer("m=audio 40000 RTP/AVP 100 99", "a=rtpmap:100 L16/8000", "a=rtpmap:99 telephone-event/8000")
+        plan = sdp.accept_answer(self.OURS, answer)
+        assert (plan.codec, plan.send_payload_type, plan.receive_payload_type) == ("L16", 100, 96)
+        assert (plan.send_digit_payload_type, plan.receive_digit_payload_type) == (99, 101)
+
+    def test_with_ours(self) -> None:
+        plan = sdp.accept_answer(self.OURS, offer("m=audio 40000 RTP/AVP 9"))
+        assert (plan.codec, plan.send_payload_type, plan.receive_digit_payload_type) == ("G722", 9, None)
+
+
+def test_a_number_goes_on_to_mean_what_it_meant() -> None:
+    """RFC 3264 section 8.3.2: "the mapping from a particular dynamic payload type number to a particular codec within
+    that media stream MUST NOT change for the duration of a session"."""
+    lines = ("m=audio 40000 RTP/AVP 101 96", "a=rtpmap:101 L16/8000", "a=rtpmap:96 telephone-event/8000")
+    answer, _ = sdp.answer_offer(offer(*lines), ALL)
+    assert formats(sdp.make_offer(ALL, answer)) == {
+        "9": "G722/8000",
+        "101": "L16/8000",
+        "0": "PCMU/8000",
+        "8": "PCMA/8000",
+        "96": "telephone-event/8000",
+    }
+
+
+def test_a_digit_number_that_the_other_side_gave_to_sound() -> None:
+    lines = ("m=audio 40000 RTP/AVP 101", "a=rtpmap:101 L16/8000")
+    answer, _ = sdp.answer_offer(offer(*lines), ALL)
+    numbers = formats(sdp.make_offer(ALL, answer))
+    assert numbers["101"] == "L16/8000"
+    assert numbers["96"] == "telephone-event/8000"
