@@ -36,6 +36,26 @@ class Outcome:
 
 
 @attrs.frozen
+class BargeIn:
+    """What happens when the caller speaks while the bot is being heard.
+
+    :ivar mode: ``off``: nothing. ``notify``: the bot is told. ``clear``: the bot is silenced, and what it goes on
+        sending is dropped until it says ``clear`` itself or pauses. ``pause``: the bot is held until it says ``clear``,
+        or goes on at the deadline.
+    :ivar speech_ms: how long the caller speaks over the bot until that happens.
+    :ivar guard_ms: what the caller says this soon after the bot began to speak does not count.
+    :ivar quiet_ms: ``clear``: this long without media after the caller stopped, the bot is heard again.
+    :ivar deadline_ms: ``pause``: this long after the pause began, the bot goes on.
+    """
+
+    mode: str = "off"
+    speech_ms: int = 200
+    guard_ms: int = 200
+    quiet_ms: int = 300
+    deadline_ms: int = 2000
+
+
+@attrs.frozen
 class StreamSpec:
     """What a step asks for when it opens a stream to a bot.
 
@@ -53,6 +73,10 @@ class StreamSpec:
     :ivar keys: ``snake``, or ``both`` for camelCase names beside the snake_case ones.
     :ivar encoding: what ``media_format.encoding`` says.
     :ivar bit_rate: what ``media_format.bit_rate`` says.
+    :ivar barge_in: what happens when the caller speaks over a bot that may speak.
+    :ivar speech_events: such a bot is told when the caller begins and stops to speak.
+    :ivar playout_events: such a bot is told how much of what it said was heard.
+    :ivar live_ms: what such a bot may have queued; beyond it the oldest is dropped. 0: nothing is ever dropped.
     """
 
     url: str
@@ -67,6 +91,10 @@ class StreamSpec:
     keys: str = "snake"
     encoding: str = "base64"
     bit_rate: str = "128kbps"
+    barge_in: BargeIn = BargeIn()
+    speech_events: bool = False
+    playout_events: bool = False
+    live_ms: int = 0
 
 
 @attrs.frozen
@@ -131,6 +159,12 @@ class ICall(Interface):
 
     def hear_digits(fn: Callable[[str, int], None]) -> Callable[[], None]:
         """Call ``fn(digit, duration_ms)`` for each DTMF digit; returns a function that ends it."""
+
+    def hear_speech(fn: Callable[[bool, float], None]) -> Callable[[], None]:
+        """Call ``fn(is_speaking, level_dbov)`` when the caller begins to speak and when he has stopped.
+
+        The second level is the loudest of what he said. Returns a function that ends it.
+        """
 
     def open_stream(spec: StreamSpec) -> Deferred[IStream]:
         """Connect a bot. Errbacks with :class:`agentstream.errors.StreamFailed`; cancelling it gives up.

@@ -23,6 +23,7 @@ from twisted.internet.threads import deferToThreadPool
 from twisted.logger import Logger
 from twisted.python.threadpool import ThreadPool
 
+from agentstream.audio.activity import ActivitySettings
 from agentstream.config.addresses import Listener
 from agentstream.errors import AgentstreamError, ConfigError, StartError
 from agentstream.flow.loader import SAMPLE, Loaded, load
@@ -132,6 +133,12 @@ class NodeService(Service):
             playback_memory=media.playback_memory_mb * MEBIBYTE,
             codecs=media.codecs,
             inband_dtmf=media.inband_dtmf,
+            speech=ActivitySettings(
+                minimum_dbov=media.speech_level_dbov,
+                above_noise_db=media.speech_above_noise_db,
+                start_ms=media.speech_start_ms,
+                hangover_ms=media.speech_stop_ms,
+            ),
         )
         ports = self._make_ports(loaded)
         self.plane = MediaPlane(reactor, ports, settings, _bits, self._collector)

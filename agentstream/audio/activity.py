@@ -141,6 +141,10 @@ class Activity:
         np.log10(out, out=out)
         return np.multiply(out, 10.0, out=out)
 
+    def quiet_ms(self, row: int) -> int:
+        """How long ago a row was loud, as of the last frame: 0 to the hang-over, where it stays."""
+        return (self._hangover - int(self._left[row])) * FRAME_MS
+
     def reset(self, rows: Rows) -> None:
         """New calls: nobody speaks, and the noise is not known."""
         self.is_speech[rows] = False

@@ -216,6 +216,32 @@ class Media:
         unit="MiB",
         range=(16, 65536),
     )
+    speech_level_dbov: float = setting(
+        default=-40.0,
+        doc="What is quieter than this is never speech of the caller; above what comes back as echo of the bot.",
+        unit="dBov",
+        range=(-70.0, -10.0),
+    )
+    speech_above_noise_db: float = setting(
+        default=7.5,
+        doc="How far speech is above the noise of its own line.",
+        unit="dB",
+        range=(3.0, 30.0),
+    )
+    speech_start_ms: int = setting(
+        default=80,
+        doc="How much speech is heard until a caller speaks.",
+        unit="ms",
+        range=(20, 500),
+        multiple=20,
+    )
+    speech_stop_ms: int = setting(
+        default=300,
+        doc="How much quiet is heard until a caller has stopped.",
+        unit="ms",
+        range=(100, 3000),
+        multiple=20,
+    )
 
 
 @attrs.frozen

@@ -117,6 +117,10 @@ class StepCall:
         """Hear digits until the step is over."""
         return self._listen(self.call.leg.hear_digits, fn)
 
+    def hear_speech(self, fn: Callable[[bool, float], None]) -> Callable[[], None]:
+        """Hear when the caller speaks, until the step is over."""
+        return self._listen(self.call.leg.hear_speech, fn)
+
     def open_stream(self, spec: StreamSpec) -> Deferred[IStream]:
         """Connect a bot. One that speaks is gone when the step is over, one that only listens when the call is."""
         if self.is_over:

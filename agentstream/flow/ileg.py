@@ -47,6 +47,9 @@ class ILeg(Interface):
     def hear_digits(fn: Callable[[str, int], None]) -> Callable[[], None]:
         """``fn(digit, duration_ms)`` for each DTMF digit; returns what ends it."""
 
+    def hear_speech(fn: Callable[[bool, float], None]) -> Callable[[], None]:
+        """``fn(is_speaking, level_dbov)`` when the caller begins and stops to speak; returns what ends it."""
+
     def open_stream(spec: StreamSpec, call: ICall) -> Deferred[IStream]:
         """Connect a bot; errbacks with StreamFailed, and cancelling gives up."""
 

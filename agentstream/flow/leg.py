@@ -18,6 +18,7 @@ from agentstream.flow.recordings import Recording, Recordings
 from agentstream.flow.stream import StreamOpener
 from agentstream.interfaces import Audio, ICall, IStream, StreamSpec
 from agentstream.media.plane import MediaLeg
+from agentstream.media.speech import SpeechChange
 from agentstream.net.edge import SipEdge
 from agentstream.sdp import (
     LocalMedia,
@@ -82,11 +83,13 @@ class Leg:
         self._changes: deque[_Change] = deque()
         self._acknowledged: Deferred[None] | None = None
         self._digit_fns: list[Callable[[str, int], None]] = []
+        self._speech_fns: list[Callable[[SpeechChange], None]] = []
         self._is_over = False
         self.is_answered = False
         self.rate_hz = media.rate_hz
         self.call: Any = None
         media.on_digit = self._digit_heard
+        media.on_speech = self._speech_heard
 
     # Offer and answer (RFC 3264)
 
@@ -256,11 +259,34 @@ class Leg:
             except Exception:
                 self.log.failure("a listener for digits failed")
 
+    def hear_speech(self, fn: Callable[[bool, float], None]) -> Callable[[], None]:
+        """``fn(is_speaking, level_dbov)`` for each change."""
+        return self.hear_changes(lambda change: fn(change.is_speaking, change.level_dbov))
+
+    def hear_changes(self, fn: Callable[[SpeechChange], None]) -> Callable[[], None]:
+        """The same with everything that is known of it."""
+        self._speech_fns.append(fn)
+
+        def stop() -> None:
+            if fn in self._speech_fns:
+                self._speech_fns.remove(fn)
+
+        return stop
+
+    def _speech_heard(self, change: SpeechChange) -> None:
+        kind = "speech_started" if change.is_speaking else "speech_stopped"
+        self.call.event(kind, at_ms=change.at_ms, level_dbov=change.level_dbov)
+        for fn in list(self._speech_fns):
+            try:
+                fn(change)
+            except Exception:
+                self.log.failure("a listener for speech failed")
+
     def open_stream(self, spec: StreamSpec, call: ICall) -> Deferred[IStream]:
         """Connect a bot."""
         if self._is_over:
             return fail(StreamFailed("the caller is gone"))
-        return self._streams.open(self._media, spec, call, self.hear_digits)
+        return self._streams.open(self._media, spec, call, self.hear_digits, self.hear_changes)
 
     def record(self) -> IRecording:
         """Record both sides."""

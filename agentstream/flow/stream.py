@@ -18,11 +18,14 @@ from twisted.internet.interfaces import IDelayedCall
 from zope.interface import implementer
 
 from agentstream.config.model import Account, Config
+from agentstream.flow.barge_in import BargeInWatch
 from agentstream.flow.call import utc_now
 from agentstream.flow.dynamic_url import ask_for_url, call_query
 from agentstream.interfaces import ICall, IStream, StreamEnd, StreamSpec
 from agentstream.media.plane import MediaLeg
-from agentstream.wire.exotel import ExotelSession, Spelling
+from agentstream.media.playback import BARGE_IN, Position
+from agentstream.media.speech import SpeechChange
+from agentstream.wire.exotel import NOTHING, ExotelSession, Spelling
 from agentstream.wire.messages import StreamStart
 from agentstream.wire.numbering import Numbering
 from agentstream.wire.parameters import read_query
@@ -53,6 +56,10 @@ class Stream:
         self._rate_hz = rate_hz
         # Who only listens has no voice, and must not take another bot's away.
         self._voice = media.voice(rate_hz) if spec.two_way else None
+        self._position_before = self._voice.position if self._voice is not None else Position()
+        self._barge_in: BargeInWatch | None = None
+        self._refused_samples = 0
+        self._began_ms: int | None = None
         self._limit: IDelayedCall | None = None
         self._stopping: StreamEnd | None = None
         self._spec = spec
@@ -63,7 +70,7 @@ class Stream:
         self._is_over = False
         self._waiting: list[Deferred[StreamEnd]] = []
 
-    def connected(self, connection: StreamConnection, digits: Callable[[Callable[[str, int], None]], Any]) -> None:
+    def connected(self, connection: StreamConnection, digits: Digits, speech: Speech) -> None:
         """The bot has been told ``connected`` and ``start``: audio flows from here on."""
         self._connection = connection
         if self._end is not None:
@@ -72,12 +79,34 @@ class Stream:
         if self._voice is not None:
             self._stop_listening.append(digits(connection.send_digit))
             self._voice.on_full, self._voice.on_room = connection.pause_reading, connection.resume_reading
-            self._hear("inbound", connection.send_media)
+            self._voice.be_live(self._spec.live_ms)
+            self._listen_for_speech(speech)
+            self._hear("inbound", self._send_timed if self._spec.speech_events else connection.send_media)
         elif self._spec.track == "both":
             for track in BOTH:
                 self._hear(track, partial(connection.send_media, track=track))
         else:
             self._hear(self._spec.track, connection.send_media)
+
+    def _listen_for_speech(self, speech: Speech) -> None:
+        voice, media = self._voice, self._media
+        if voice is not None and self._spec.barge_in.mode in ("clear", "pause"):
+            self._barge_in = BargeInWatch(
+                self._reactor,
+                self._spec.barge_in,
+                is_audible=lambda: not voice.is_silent,
+                quiet_s=lambda: media.quiet_ms / 1000,
+                interrupt=self._interrupt,
+                release=self._release,
+            )
+        if self._spec.speech_events or self._barge_in is not None:
+            self._stop_listening.append(speech(self._speech_changed))
+
+    def _send_timed(self, chunk: Any, timestamp_ms: int) -> None:
+        if self._began_ms is None:
+            self._began_ms = self._media.heard_ms - self._spec.chunk_ms - timestamp_ms
+        if self._connection is not None:
+            self._connection.send_media(chunk, timestamp_ms)
 
     def _hear(self, track: str, fn: Callable[[Any, int], None]) -> None:
         self._stop_listening.append(self._media.hear(self._spec.chunk_ms, fn, self._rate_hz, track))
@@ -87,27 +116,116 @@ class Stream:
         self._call.event("stream_limit_reached", stream_sid=self.sid, max_s=self._spec.max_s)
         self.stop("stopped")
 
+    # What the caller's speech does
+
+    def _speech_changed(self, change: SpeechChange) -> None:
+        if self._spec.speech_events:
+            # Before the first chunk the stream's time has not begun.
+            at_ms = 0 if self._began_ms is None else max(0, change.at_ms - self._began_ms)
+            kind = "speech_started" if change.is_speaking else "speech_stopped"
+            self._tell(kind, {"timestamp": at_ms, "level": change.level_dbov})
+        if self._barge_in is not None:
+            ago_s = (self._media.heard_ms - change.at_ms) / 1000
+            (self._barge_in.speech_started if change.is_speaking else self._barge_in.speech_stopped)(ago_s)
+
+    def _interrupt(self) -> None:
+        """The caller speaks over the bot."""
+        if self._voice is None:
+            return
+        if self._spec.barge_in.mode == "clear":
+            self._clear("caller")
+        else:
+            self._voice.hold(BARGE_IN, True)
+            self._report("playback_paused", {**self._heard_ms(), "queued_ms": self._voice.queued_ms})
+
+    def _release(self, why: str) -> None:
+        """The bot is heard again."""
+        if self._voice is None:
+            return
+        if self._spec.barge_in.mode == "clear":
+            self._call.event("barge_in_ended", by=why, refused_ms=self._ms(self._refused_samples))
+        else:
+            self._voice.hold(BARGE_IN, False)
+            self._report("playback_resumed", {"by": why, **self._heard_ms(), "queued_ms": self._voice.queued_ms})
+
+    # What was heard of the bot
+
+    def _ms(self, samples: int) -> int:
+        return samples * 1000 // self._rate_hz
+
+    def _heard_ms(self) -> dict[str, int]:
+        """Of everything that the bot has said on this stream."""
+        if self._voice is None:
+            return {}
+        position = self._voice.position.since(self._position_before)
+        return {"played_ms": self._ms(position.played), "held_ms": self._ms(position.held)}
+
+    def _dropped_samples(self) -> int:
+        if self._voice is None:
+            return 0
+        return self._voice.position.since(self._position_before).dropped + self._refused_samples
+
+    def _all_ms(self) -> dict[str, int]:
+        return {**self._heard_ms(), "dropped_ms": self._ms(self._dropped_samples())}
+
+    def _report(self, kind: str, fields: dict[str, Any]) -> None:
+        """To the timeline, and to a bot that wants to know."""
+        self._call.event(kind, stream_sid=self.sid, **fields)
+        if self._spec.playout_events:
+            self._tell(kind, fields)
+
+    def _tell(self, kind: str, fields: dict[str, Any]) -> None:
+        if self._connection is not None and self._end is None and self._stopping is None:
+            self._connection.send_extension(kind, fields)
+
+    def _clear(self, by: str) -> None:
+        if self._voice is not None:
+            before = self._dropped_samples()
+            self._voice.clear()
+            dropped_ms = self._ms(self._dropped_samples() - before)
+            self._report("playback_cleared", {"by": by, "dropped_ms": dropped_ms, **self._heard_ms()})
+
     # What the bot says (IStreamPeer)
+
+    @property
+    def _is_speaking(self) -> bool:
+        """What the bot says is for the caller."""
+        return self._end is None and self._stopping is None and self._voice is not None
 
     def media_received(self, pcm: bytes) -> None:
         """Queue what the bot says."""
-        if self._end is None and self._voice is not None:
+        if not self._is_speaking or self._voice is None:
+            return
+        watch = self._barge_in
+        if watch is None:
             self._voice.write(pcm)
+        elif watch.is_dropping:
+            self._refused_samples += len(pcm) // 2
+            watch.media_dropped()
+        else:
+            self._voice.write(pcm)
+            watch.media_queued(self._voice.queued_ms / 1000)
 
     def mark_received(self, name: str) -> None:
         """Echo this mark when everything before it has been played or dropped."""
-        if self._end is None and self._voice is not None:
-            self._voice.mark(lambda is_played: self._echo(name))
+        if not self._is_speaking or self._voice is None:
+            return
+        if self._barge_in is not None and self._barge_in.is_dropping:
+            self._echo(name, is_played=False)
+        else:
+            self._voice.mark(lambda is_played: self._echo(name, is_played=is_played))
 
-    def _echo(self, name: str) -> None:
-        if self._connection is not None and self._end is None:
-            self._connection.send_mark(name)
+    def _echo(self, name: str, *, is_played: bool) -> None:
+        if self._connection is not None and self._end is None and self._stopping is None:
+            more = {"played": is_played, **self._heard_ms()} if self._spec.playout_events else NOTHING
+            self._connection.send_mark(name, more)
 
     def clear_received(self) -> None:
         """The bot takes back what has not been played."""
-        if self._end is None and self._voice is not None:
-            dropped = self._voice.clear()
-            self._call.event("playback_cleared", dropped_ms=dropped * 1000 // self._rate_hz)
+        if self._is_speaking:
+            self._clear("bot")
+            if self._barge_in is not None:
+                self._barge_in.clear_received()
 
     def stream_closed(self, end: StreamEnd) -> None:
         """The connection is over, by whatever side."""
@@ -148,8 +266,11 @@ class Stream:
             # A call that the server ends is over, too, and yet it was not the caller who hung up.
             by = "user" if reason == "callended" and self._call.ended_by != "server" else "NA"
             self._stopping = StreamEnd(True, by, 1000, f"the server stopped the stream: {reason}")
+            if self._voice is not None:
+                self._voice.on_full = self._voice.on_room = _nothing
+            self._fall_silent()
             if self._connection is not None:
-                self._connection.stop(reason)
+                self._connection.stop(reason, self._all_ms() if self._spec.playout_events else NOTHING)
             self.stream_closed(self._stopping)
         if not self._is_over:
             self._fall_silent()
@@ -166,13 +287,19 @@ class Stream:
         for stop in self._stop_listening:
             stop()
         self._stop_listening.clear()
+        if self._barge_in is not None:
+            self._barge_in.close()
         if self._voice is not None:
             self._voice.on_full = self._voice.on_room = _nothing
+            self._voice.be_live(0)
 
     def _finish(self) -> None:
         if self._is_over or self._end is None:
             return
         self._is_over = True
+        heard = self._all_ms()
+        if any(heard.values()):
+            self._call.event("playback_ended", stream_sid=self.sid, **heard)
         waiting, self._waiting = self._waiting, []
         for deferred in waiting:
             deferred.callback(self._end)
@@ -182,8 +309,12 @@ def _nothing() -> None:
     pass
 
 
-Digits = Callable[[Callable[[str, int], None]], Any]
+Digits = Callable[[Callable[[str, int], None]], Callable[[], None]]
 """``digits(fn)`` has ``fn(digit, duration_ms)`` called for each digit, until what it returns is called."""
+
+Speech = Callable[[Callable[[SpeechChange], None]], Callable[[], None]]
+"""``speech(fn)`` has ``fn(change)`` called when the caller begins and stops to speak, until what it returns is
+called."""
 
 
 @attrs.frozen
@@ -204,7 +335,7 @@ class StreamOpener:
     trusted_endpoint: EndpointFactory = tcp_endpoint
     public_endpoint: EndpointFactory = public_endpoint
 
-    def open(self, media: MediaLeg, spec: StreamSpec, call: ICall, digits: Digits) -> Deferred[IStream]:
+    def open(self, media: MediaLeg, spec: StreamSpec, call: ICall, digits: Digits, speech: Speech) -> Deferred[IStream]:
         """Connect a bot to a leg. Errbacks with StreamFailed; cancelling gives up."""
         sid = self.new_sid()
 
@@ -213,9 +344,11 @@ class StreamOpener:
                 call.event("stream_failed", stream_sid=sid, reason=failure.getErrorMessage())
             return failure
 
-        return Deferred.fromCoroutine(self._open(sid, media, spec, call, digits)).addErrback(failed)
+        return Deferred.fromCoroutine(self._open(sid, media, spec, call, digits, speech)).addErrback(failed)
 
-    async def _open(self, sid: str, media: MediaLeg, spec: StreamSpec, call: ICall, digits: Digits) -> IStream:
+    async def _open(
+        self, sid: str, media: MediaLeg, spec: StreamSpec, call: ICall, digits: Digits, speech: Speech
+    ) -> IStream:
         config = self.config()
         endpoint = self.trusted_endpoint
         if is_http_url(spec.url):
@@ -251,7 +384,7 @@ class StreamOpener:
             endpoint_factory=endpoint,
         )
         call.event("stream_started", stream_sid=sid, chunk_ms=spec.chunk_ms, rate_hz=rate_hz)
-        stream.connected(connection, digits)
+        stream.connected(connection, digits, speech)
         return stream
 
     async def _ask(self, sid: str, spec: StreamSpec, call: ICall, config: Config) -> StreamUrl:

@@ -19,6 +19,7 @@ from twisted.internet.interfaces import IReactorTime
 from twisted.internet.task import LoopingCall
 from twisted.logger import Logger
 
+from agentstream.audio.activity import ActivitySettings
 from agentstream.audio.codecs import Codec, codec_named
 from agentstream.errors import LocalProtocolError, ResourceError
 from agentstream.media.ears import ChunkFn
@@ -32,6 +33,7 @@ from agentstream.media.reception import Reception
 from agentstream.media.recording import Tape, Tapes
 from agentstream.media.ring import LEAST_MS, MOST_MS, Rings
 from agentstream.media.slack import SlackCollector
+from agentstream.media.speech import SpeechChange, SpeechWatch
 from agentstream.media.tones import Tones
 from agentstream.media.track import INBOUND, OUTBOUND, Track
 from agentstream.media.wide import WIDE_HZ, WideRows
@@ -65,6 +67,7 @@ class MediaSettings:
     :ivar playback_memory: bytes that all bots together may queue.
     :ivar codecs: what will be negotiated, so that all that it takes is there before the first call.
     :ivar inband_dtmf: hear digits as tones where telephone-event was not negotiated.
+    :ivar speech: when a caller speaks.
     """
 
     rows: int = 200
@@ -75,6 +78,7 @@ class MediaSettings:
     playback_memory: int = 1 << 30
     codecs: tuple[str, ...] = ("PCMU", "PCMA")
     inband_dtmf: bool = True
+    speech: ActivitySettings = attrs.field(factory=ActivitySettings)
 
 
 @attrs.frozen
@@ -135,6 +139,7 @@ class MediaPlane:
         self._reception = Reception(rows, self._rings)
         self._playback = PlaybackBank(rows, RATE_HZ)
         self._egress = Egress(rows)
+        self._speech = SpeechWatch(rows, RATE_HZ, settings.speech)
         self._tracks = {INBOUND: Track(rows, RATE_HZ), OUTBOUND: Track(rows, RATE_HZ)}
         self.tapes = Tapes(rows, RATE_HZ)
         self._rates: dict[int, StreamRate] = {}
@@ -206,6 +211,7 @@ class MediaPlane:
         bits = self._random_bits
         self._rings.open(row, self.settings.playout_ms)
         self._reception.open(row)
+        self._speech.open(row)
         self._egress.open(row, self._ports.sender(row), bits(32), bits(16), bits(32))
         playback = self._playback.open(row, self.budget, self.settings.playback_ms)
         leg = MediaLeg(self, row, port, playback)
@@ -246,6 +252,7 @@ class MediaPlane:
             self.tapes.end_tick(slots - MOST_HEARD_SLOTS)
             if self._digits:
                 self._tell_digits()
+            self._tell_speech()
         if self._tick_number % HOUSEKEEPING_TICKS < slots:
             self._ports.release(now)
             for row in list(self._legs):
@@ -267,8 +274,11 @@ class MediaPlane:
             for row in said:
                 self._end_digits(row)
             self.tapes.say(outgoing, self._egress.sends)
+            is_sent = self._egress.sends[:high]
+            self._playback.withhold(high, is_sent)
             self._playback.settle(high)
             for rate in rates:
+                rate.bank.withhold(high, is_sent)
                 rate.bank.settle(high)
             track.hear(outgoing, sent)
         if slots > MOST_SENT_SLOTS:
@@ -293,11 +303,27 @@ class MediaPlane:
             if leg.is_open:
                 leg.on_digit(digit, duration_ms)
 
+    def _tell_speech(self) -> None:
+        # Whom it is about is settled first: what one is told may close a leg and open another in its row.
+        for leg, change in [(self._legs.get(row), change) for row, change in self._speech.take()]:
+            if leg is not None and leg.is_open:
+                leg.on_speech(change)
+
+    def heard_ms(self, row: int) -> int:
+        """Milliseconds of sound, silence included, that a row has heard since its leg was opened."""
+        return self._speech.heard_ms(row)
+
+    def quiet_ms(self, row: int) -> int:
+        """How long ago a row's far end was loud enough for speech; never more than the hang-over."""
+        return self._speech.quiet_ms(row)
+
     def _hear(self, high: int, slots: int) -> None:
         heard, track, wide = self._heard[:high], self._tracks[INBOUND], self._wide
         for _ in range(min(slots, MOST_HEARD_SLOTS)):
             self._rings.play(high, heard)
-            track.hear(heard, wide.hear(high, heard) if wide is not None and len(wide.rows) else None)
+            raised = wide.hear(high, heard) if wide is not None and len(wide.rows) else None
+            self._speech.hear(heard)
+            track.hear(heard, raised)
             for digit in self._tones.hear(heard):
                 if digit.row in self._legs:
                     self._keep_digit(digit.row, digit.digit, digit.duration_ms)
@@ -407,6 +433,7 @@ class MediaPlane:
         self._egress.close(row)
         self._reception.close(row)
         self._reception.forget_source(row)
+        self._speech.close(row)
         self._is_coded.pop(row, None)
         self._tones.close(row)
         if self._wide is not None:
@@ -425,6 +452,7 @@ class MediaLeg:
     :ivar rate_hz: samples a second of what is heard and played.
     :ivar playback: what it has yet to say at its own rate; see :meth:`voice` for others.
     :ivar on_digit: called with each DTMF digit and its duration in ms.
+    :ivar on_speech: called when its far end begins to speak, and when it stops.
     """
 
     rate_hz = RATE_HZ
@@ -436,6 +464,7 @@ class MediaLeg:
         self.playback = playback
         self._voices = {RATE_HZ: playback}
         self.on_digit: Callable[[str, int], None] = lambda digit, duration_ms: None
+        self.on_speech: Callable[[SpeechChange], None] = lambda change: None
         self._plan: MediaPlan | None = None
         self._listening: list[Callable[[], None]] = []
         self._recorded: list[Tape] = []
@@ -456,6 +485,16 @@ class MediaLeg:
     def remote(self) -> Address | None:
         """The address in the far end's SDP."""
         return None if self._plan is None else (self._plan.remote_host, self._plan.remote_port)
+
+    @property
+    def heard_ms(self) -> int:
+        """Milliseconds of sound, silence included, that it has heard since it was opened."""
+        return self._plane.heard_ms(self._row) if self.is_open else 0
+
+    @property
+    def quiet_ms(self) -> int:
+        """How long ago its far end was loud enough for speech; never more than the hang-over."""
+        return self._plane.quiet_ms(self._row)
 
     def voice(self, rate_hz: int) -> Playback:
         """The queue for what is said at this rate; it waits until the queues of other rates are empty."""

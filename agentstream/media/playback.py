@@ -40,9 +40,39 @@ BLOCK_BYTES = 1 << 16
 _log = Logger()
 _NO_MARK = np.iinfo(np.int64).max
 _FIRST = np.zeros(1, np.intp)
+_NO_ROWS = np.zeros(0, np.intp)
 
 MarkFn = Callable[[bool], None]
 """Told once with True when what was before the mark has been played, False when it was dropped."""
+
+BARGE_IN = "barge-in"
+"""The reason of a hold while a caller speaks over a bot."""
+
+
+@attrs.frozen
+class Position:
+    """What has become of everything that was written: ``written`` is the sum of the others.
+
+    :ivar played: reached the wire; a fade counts.
+    :ivar held: its time passed while the far end had forbidden us to send.
+    :ivar dropped: by ``clear``, by a limit, or at the end.
+    :ivar queued: is still to come.
+    """
+
+    played: int = 0
+    held: int = 0
+    dropped: int = 0
+    queued: int = 0
+
+    @property
+    def written(self) -> int:
+        return self.played + self.held + self.dropped + self.queued
+
+    def since(self, before: Position) -> Position:
+        """What has become of what was written since an earlier position, which had nothing queued."""
+        return Position(
+            self.played - before.played, self.held - before.held, self.dropped - before.dropped, self.queued
+        )
 
 
 @attrs.define
@@ -91,6 +121,8 @@ class PlaybackBank:
         self.cleared = np.zeros(rows, np.bool_)
         self.dry_ticks = np.zeros(rows, np.int64)
         self.underruns = np.zeros(rows, np.int64)
+        self.withheld = np.zeros(rows, np.int64)
+        self.is_sent = np.ones(rows, np.bool_)
         self.queues: list[Playback | None] = [None] * rows
         self.fade = TailFade(self.frame, FADE_MS * rate_hz // 1000)
         self._active = np.zeros(rows, np.bool_)
@@ -110,6 +142,7 @@ class PlaybackBank:
             self.threshold,
             self.dry_ticks,
             self.underruns,
+            self.withheld,
         ):
             array[row] = 0
         self.next_mark[row] = _NO_MARK
@@ -123,6 +156,7 @@ class PlaybackBank:
         self.next_mark[row] = _NO_MARK
         self.playing[row] = self.has_more[row] = False
         self.queues[row] = None
+        self._taken[row] = 0
 
     def take(self, high: int, out: npt.NDArray[np.int16]) -> None:
         """Move the next 20 ms of rows 0 to high - 1 into ``out``, int16 (high, frame); silence where nothing is due."""
@@ -135,10 +169,12 @@ class PlaybackBank:
         if flag.any():
             self._begin(np.flatnonzero(flag), active)
         np.multiply(waited, flag, out=waited)
-        # Rows that had audio in the last tick and have none now have run dry.
+        # Rows that had audio in the last tick and have none now have run dry, or are made to wait.
         np.greater(playing, active, out=flag)
+        pausing = _NO_ROWS
         if flag.any():
             self._run_dry(np.flatnonzero(flag & ~self.held[:high]))
+            pausing = np.flatnonzero(flag & self.held[:high])
         np.add(self.dry_ticks[:high], 1, out=self.dry_ticks[:high])
         np.copyto(playing, active)
         np.add(self._base[:high], self.read[:high], out=index)
@@ -152,10 +188,20 @@ class PlaybackBank:
             # The window ran out inside a frame: fade what there is; no sample of an older lap is behind it.
             rows = np.flatnonzero(flag)
             self.fade.end(out, rows, fill[rows])
+        if len(pausing):
+            self._fade_into_pause(pausing, out)
         np.subtract(fill, taken, out=fill)
         np.add(self.consumed[:high], taken, out=self.consumed[:high])
         np.add(self.read[:high], active, out=self.read[:high])
         np.remainder(self.read[:high], WINDOW_FRAMES, out=self.read[:high])
+
+    def _fade_into_pause(self, rows: npt.NDArray[np.intp], out: npt.NDArray[np.int16]) -> None:
+        """A fade over what comes next, which stays where it is and is heard whole when the pause is over."""
+        for row in rows.tolist():
+            heard = min(int(self.fill[row]), self.frame)
+            out[row] = self._frames[self._base[row] + self.read[row]]
+            out[row, heard:] = 0
+        self.fade.clear(out, rows)
 
     def _begin(self, rows: npt.NDArray[np.int64], active: npt.NDArray[np.bool_]) -> None:
         self.waited[rows] += 1
@@ -173,6 +219,18 @@ class PlaybackBank:
         # After a clear, what comes next is a new utterance however soon it comes.
         self.dry_ticks[rows] = np.where(self.cleared[rows], UTTERANCE_GAP_TICKS + 1, 0)
         self.cleared[rows] = False
+
+    def withhold(self, high: int, is_sent: npt.NDArray[np.bool_]) -> None:
+        """Count what was taken and has reached nobody.
+
+        :param is_sent: bool[high], the rows that may send.
+        """
+        flag = self._flag[:high]
+        np.copyto(self.is_sent[:high], is_sent)
+        np.logical_not(is_sent, out=flag)
+        if flag.any():
+            np.multiply(self._taken[:high], flag, out=self._index[:high])
+            np.add(self.withheld[:high], self._index[:high], out=self.withheld[:high])
 
     def settle(self, high: int) -> None:
         """After the packets have left: tell the marks that are due, and fill windows that have room."""
@@ -212,6 +270,9 @@ class Playback:
         self._odd = b""
         self._written = 0
         self._dropped = 0
+        self._padding = self._last_padding = 0
+        self._padded_until = 0
+        self._most_samples = 0
         self._marks: deque[tuple[int, MarkFn]] = deque()
         self._holds: set[str] = set()
         self._is_full = False
@@ -235,6 +296,19 @@ class Playback:
         return self.queued_samples * 1000 // self._bank.rate_hz
 
     @property
+    def position(self) -> Position:
+        """What has become of what was written since the queue was opened, in samples at the bank's rate."""
+        bank, row = self._bank, self._row
+        dropped, held = self._dropped + self._padding, int(bank.withheld[row])
+        queued = max(0, self.queued_samples - self._fading_samples)
+        return Position(self._written - dropped - held - queued, held, dropped, queued)
+
+    @property
+    def _fading_samples(self) -> int:
+        """Samples of the frame that a ``clear`` has faded and that has not been taken yet."""
+        return max(0, self._padded_until - int(self._bank.consumed[self._row]))
+
+    @property
     def underruns(self) -> int:
         return int(self._bank.underruns[self._row])
 
@@ -252,6 +326,8 @@ class Playback:
         if self._is_closed:
             return
         self._written += len(samples)
+        if self._most_samples:
+            samples = samples[self._make_room(len(samples)) :]
         if not self._waiting:
             samples = samples[self._copy_in(samples) :]
         if len(samples):
@@ -260,6 +336,48 @@ class Playback:
             self._budget.used += 2 * len(samples)
             self._bank.has_more[self._row] = True
             self._look_for_room()
+
+    def be_live(self, most_ms: int) -> None:
+        """Keep no more than this: from now on what is written beyond it drops the oldest; 0 keeps everything again.
+
+        :param most_ms: at most what fits in a window, less one frame: 980.
+        """
+        self._most_samples = most_ms * self._bank.rate_hz // 1000
+
+    def _make_room(self, coming: int) -> int:
+        """Drop the oldest of what is queued, and then of what comes; returns how many samples of what comes."""
+        bank, row = self._bank, self._row
+        while (excess := self.queued_samples + coming - self._most_samples) > 0:
+            frames = min(-(-excess // bank.frame), int(bank.fill[row]) // bank.frame)
+            if not frames:
+                late = min(coming, excess)
+                self._dropped += late
+                return late
+            self._drop_frames(frames)
+            self.fill_window()
+        return 0
+
+    def _drop_frames(self, frames: int) -> None:
+        """Drop whole frames from the front of the window, and tell the marks whose sound that was."""
+        bank, row = self._bank, self._row
+        samples = frames * bank.frame
+        if self._fading_samples:
+            self._padding -= self._last_padding
+            self._padded_until = 0
+        bank.fill[row] -= samples
+        bank.read[row] = (int(bank.read[row]) + frames) % WINDOW_FRAMES
+        self._dropped += samples
+        taken = int(bank.consumed[row])
+        marks, self._marks = self._marks, deque()
+        gone = []
+        for position, fn in marks:
+            if taken < position <= taken + samples:
+                gone.append(fn)
+            else:
+                self._marks.append((position if position <= taken else position - samples, fn))
+        bank.next_mark[row] = self._marks[0][0] if self._marks else _NO_MARK
+        for fn in gone:
+            _tell(fn, False)
 
     def _let_wait(self, data: memoryview) -> None:
         """Add to the last block: thousands of small messages are a few blocks, which are dropped in no time."""
@@ -340,13 +458,18 @@ class Playback:
         bank, row = self._bank, self._row
         queued = self.queued_samples
         bank.cleared[row] = True
-        if queued and bank.playing[row]:
+        if self._fading_samples:
+            bank.fill[row] = bank.frame  # what comes next is a fade already
+        elif queued and bank.playing[row] and bank.is_sent[row]:
             at = int(bank.read[row]) * bank.frame
             frame = bank.samples[row, at : at + bank.frame]
             heard = min(int(bank.fill[row]), bank.frame)
             frame[heard:] = 0
             bank.fade.clear(frame[None], _FIRST)
             bank.fill[row] = bank.frame
+            self._last_padding = bank.frame - min(heard, bank.fade.fade_samples)
+            self._padding += self._last_padding
+            self._padded_until = int(bank.consumed[row]) + bank.frame
         else:
             bank.fill[row] = 0
         # The faded frame is whole, so what counts as dropped may be a little less than nothing.

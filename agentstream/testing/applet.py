@@ -138,6 +138,7 @@ class Line:
     _playing: dict[Deferred[None], IDelayedCall] = attrs.field(factory=dict)
     _ears: list[_Ear] = attrs.field(factory=list)
     _digit_fns: list[Callable[[str, int], None]] = attrs.field(factory=list)
+    _speech_fns: list[Callable[[bool, float], None]] = attrs.field(factory=list)
     _is_over: bool = False
 
     def answer(self) -> Deferred[None]:
@@ -183,6 +184,10 @@ class Line:
         self.recordings.append(LineRecording())
         return self.recordings[-1]
 
+    def hear_speech(self, fn: Callable[[bool, float], None]) -> Callable[[], None]:
+        self._speech_fns.append(fn)
+        return lambda: self._speech_fns.remove(fn)
+
     def open_stream(self, spec: StreamSpec, call: ICall) -> Deferred[IStream]:
         if self.refusal:
             return fail(StreamFailed(self.refusal))
@@ -218,10 +223,15 @@ class Line:
         for fn in list(self._digit_fns):
             fn(digit, duration_ms)
 
+    def speak(self, is_speaking: bool, level_dbov: float) -> None:
+        """Let every listener know that the caller speaks, or does not any more."""
+        for fn in list(self._speech_fns):
+            fn(is_speaking, level_dbov)
+
     @property
     def is_heard(self) -> bool:
         """Somebody listens to the caller."""
-        return bool(self._ears or self._digit_fns)
+        return bool(self._ears or self._digit_fns or self._speech_fns)
 
 
 @attrs.define(eq=False)
@@ -284,6 +294,14 @@ class AppletRun:
         """The caller presses these keys."""
         for digit in digits:
             self.line.press(digit, duration_ms)
+
+    def begin_to_speak(self, level_dbov: float = -20.0) -> None:
+        """The server notices that the caller speaks."""
+        self.line.speak(True, level_dbov)
+
+    def stop_speaking(self, level_dbov: float = -20.0) -> None:
+        """The server notices that the caller has stopped."""
+        self.line.speak(False, level_dbov)
 
     def hang_up(self) -> None:
         """The caller hangs up."""

@@ -8,7 +8,8 @@ read whatever ids it carries.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import types
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import attrs
@@ -22,6 +23,11 @@ from agentstream.wire.messages import Clear, Ignored, Mark, Media, Message, Stre
 
 Pcm = bytes | bytearray | memoryview | npt.NDArray[np.int16]
 """16-bit little-endian mono samples in one contiguous buffer; only read, and not kept."""
+
+Fields = Mapping[str, str | int | float | bool]
+"""The members of an object, in order."""
+
+NOTHING: Fields = types.MappingProxyType({})
 
 _MAX_EVENT_NAME = 40
 
@@ -42,6 +48,13 @@ _FROM_US = frozenset({"connected", "start", "dtmf", "stop"})
 def _quoted(text: str) -> bytes:
     """Text as a JSON string; what is no Unicode text (a lone surrogate from a header) becomes a question mark."""
     return orjson.dumps(text.encode("utf-8", "replace").decode())
+
+
+def _members(fields: Fields) -> list[tuple[str, bytes]]:
+    """Numbers are written as text, as in all that this dialect says; what is true or false is not."""
+    return [
+        (name, orjson.dumps(value) if type(value) is bool else _quoted(str(value))) for name, value in fields.items()
+    ]
 
 
 def _for_format(part: bytes) -> bytes:
@@ -214,18 +227,29 @@ class ExotelSession:
         """A key that the caller pressed."""
         return self._message("dtmf", ("digit", _quoted(digit)), ("duration", b'"%d"' % duration_ms))
 
-    def mark(self, name: str) -> bytes:
-        """The echo of a mark: everything that the bot sent before it has been played, or dropped."""
-        return self._message("mark", ("name", _quoted(name)))
+    def mark(self, name: str, more: Fields = NOTHING) -> bytes:
+        """The echo of a mark: everything that the bot sent before it has been played, or dropped.
 
-    def stop(self, reason: str) -> bytes:
-        """The last message of every stream. ``reason`` is ``stopped`` or ``callended``."""
+        :param more: fields of ours, for bots that asked for them.
+        """
+        return self._message("mark", ("name", _quoted(name)), *_members(more))
+
+    def stop(self, reason: str, more: Fields = NOTHING) -> bytes:
+        """The last message of every stream. ``reason`` is ``stopped`` or ``callended``.
+
+        :param more: fields of ours, for bots that asked for them.
+        """
         return self._message(
             "stop",
             ("call_sid", _quoted(self.stream_start.call_sid)),
             ("account_sid", _quoted(self.stream_start.account_sid)),
             ("reason", _quoted(reason)),
+            *_members(more),
         )
+
+    def extension(self, event: str, fields: Fields) -> bytes:
+        """A message that is ours and nobody else's, for bots that asked for it."""
+        return self._message(event, *_members(fields))
 
     def _message(self, event: str, *members: tuple[str, bytes]) -> bytes:
         """An event with an object of the same name."""

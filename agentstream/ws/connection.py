@@ -17,7 +17,7 @@ from zope.interface import Interface, implementer
 
 from agentstream.errors import RemoteProtocolError
 from agentstream.interfaces import StreamEnd
-from agentstream.wire.exotel import Pcm
+from agentstream.wire.exotel import NOTHING, Fields, Pcm
 from agentstream.wire.messages import Clear, Mark, Media, Message, StreamStart
 from agentstream.ws.protocol import BotProtocol
 
@@ -27,7 +27,7 @@ QUEUE_S = 2.0
 """Seconds of audio that wait for a bot that reads slowly, beyond what the kernel holds."""
 
 MAX_QUEUED_MESSAGES = 1000
-"""Marks and digits that wait for it. A bot that asks for more without reading one is cut off."""
+"""Marks, digits and messages of ours that wait for it. A bot that asks for more without reading one is cut off."""
 
 LOG_EVERY_S = 60.0
 
@@ -65,8 +65,9 @@ class Dialect(Protocol):
     def start(self) -> bytes: ...
     def media(self, pcm: Pcm, timestamp_ms: int, track: str = "") -> bytes: ...
     def digit(self, digit: str, duration_ms: int) -> bytes: ...
-    def mark(self, name: str) -> bytes: ...
-    def stop(self, reason: str) -> bytes: ...
+    def mark(self, name: str, more: Fields = NOTHING) -> bytes: ...
+    def stop(self, reason: str, more: Fields = NOTHING) -> bytes: ...
+    def extension(self, event: str, fields: Fields) -> bytes: ...
     def receive(self, data: bytes) -> Message: ...
 
 
@@ -131,6 +132,16 @@ class _Digit:
 @attrs.frozen
 class _Mark:
     name: str
+    more: Fields
+
+
+@attrs.frozen
+class _Extension:
+    event: str
+    fields: Fields
+
+
+_Item = _Media | _Digit | _Mark | _Extension
 
 
 class StreamConnection:
@@ -161,7 +172,7 @@ class StreamConnection:
         self._awaits_life = False
         self._is_reading = True
         self._is_paused = False
-        self._queue: deque[_Media | _Digit | _Mark] = deque()
+        self._queue: deque[_Item] = deque()
         self._queued_bytes = 0
         self._bytes_per_ms = 2.0 * dialect.stream_start.sample_rate / 1000.0
         self._max_queued_bytes = int(QUEUE_S * 1000.0 * self._bytes_per_ms)
@@ -201,14 +212,19 @@ class StreamConnection:
         """A key that the caller pressed."""
         self._send_in_order(_Digit(digit, duration_ms))
 
-    def send_mark(self, name: str) -> None:
-        """The echo of a mark of the bot's."""
-        self._send_in_order(_Mark(name))
+    def send_mark(self, name: str, more: Fields = NOTHING) -> None:
+        """The echo of a mark of the bot's, with fields of ours where it asked for them."""
+        self._send_in_order(_Mark(name, more))
 
-    def stop(self, reason: str) -> None:
+    def send_extension(self, event: str, fields: Fields) -> None:
+        """A message of ours, for a bot that asked for it."""
+        self._send_in_order(_Extension(event, fields))
+
+    def stop(self, reason: str, more: Fields = NOTHING) -> None:
         """Send what waits and ``stop``, close with 1000 and take nothing more; harmless when the stream is over.
 
         :param reason: ``stopped``, or ``callended`` when the caller hung up.
+        :param more: fields of ours, where the bot asked for them.
         """
         if self.end is not None:
             return
@@ -216,7 +232,7 @@ class StreamConnection:
         for item in self._queue:
             self._write(item)
         self._queue.clear()
-        self._protocol.send_text(self._dialect.stop(reason))
+        self._protocol.send_text(self._dialect.stop(reason, more))
         caller_left = reason == "callended"
         end = StreamEnd(True, "user" if caller_left else "NA", 1000, CALL_ENDED if caller_left else STOPPED)
         self._finish(end)
@@ -320,7 +336,7 @@ class StreamConnection:
 
     # The slow reader
 
-    def _send_in_order(self, item: _Digit | _Mark) -> None:
+    def _send_in_order(self, item: _Digit | _Mark | _Extension) -> None:
         if self.end is not None:
             return
         if not self._is_paused:
@@ -330,14 +346,16 @@ class StreamConnection:
         if len(self._queue) > MAX_QUEUED_MESSAGES:
             self._break(NOT_READING)
 
-    def _write(self, item: _Media | _Digit | _Mark) -> None:
+    def _write(self, item: _Item) -> None:
         if type(item) is _Media:
             self.counters.media_sent += 1
             self._protocol.send_text(self._dialect.media(item.pcm, item.timestamp_ms, item.track))
         elif type(item) is _Digit:
             self._protocol.send_text(self._dialect.digit(item.digit, item.duration_ms))
         elif type(item) is _Mark:
-            self._protocol.send_text(self._dialect.mark(item.name))
+            self._protocol.send_text(self._dialect.mark(item.name, item.more))
+        elif type(item) is _Extension:
+            self._protocol.send_text(self._dialect.extension(item.event, item.fields))
 
     def _drop_oldest_media(self) -> None:
         for index, item in enumerate(self._queue):

@@ -57,6 +57,10 @@ class FakeLeg:
         self.log.append("record")
         return LineRecording()
 
+    def hear_speech(self, fn: Callable[..., None]) -> Callable[[], None]:
+        self.ears.append(fn)
+        return lambda: self.ears.remove(fn)
+
     def open_stream(self, spec: Any, call: ICall) -> Deferred[Any]:
         self.log.append(spec)
         self.opening.append(Deferred(lambda _: self.log.append("give up")))

@@ -77,6 +77,7 @@ def test_the_timeline_of_a_call_that_its_caller_ends() -> None:
             "stream_started",
             "leg_ended",
             "stream_ended",
+            "playback_ended",
             "step_ended",
             "call_ended",
         ]
