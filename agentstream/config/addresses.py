@@ -16,6 +16,7 @@ Network = ipaddress.IPv4Network | ipaddress.IPv6Network
 
 PORT_RANGE_FORM = 'a range of ports such as "20000-24999", from 1024 to 65535, with room for one even port and the next'
 LISTENER_FORM = 'a listener such as "udp:5060:interface=127.0.0.1" or "tcp:5060:interface=[::1]"'
+HTTP_FORM = 'a listener such as "tcp:8080:interface=127.0.0.1"'
 NETWORK_FORM = 'an IP address or a network such as "203.0.113.0/24"'
 V6_FORM = 'an IPv6 address such as "2001:db8::7"'
 ADDRESS_FORM = 'an IP address such as "203.0.113.7"'
@@ -109,6 +110,13 @@ def expect_listener(text: str) -> str:
     except ValueError as error:
         return str(error)
     return ""
+
+
+def expect_http_listener(text: str) -> str:
+    """The ``check`` of a listener for HTTP, or nothing."""
+    if not text or (text.startswith("tcp:") and not expect_listener(text)):
+        return ""
+    return f'{HTTP_FORM}, or ""'
 
 
 def expect_address(text: str) -> str:

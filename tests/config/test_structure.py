@@ -37,7 +37,7 @@ def test_nothing_at_all_is_a_config() -> None:
         ("media.max_cals = 5", 'media.max_cals: is not known here; did you mean "max_calls"?'),
         (
             '"a b" = 5',
-            '"a b": is not known here; known are: account, applets, flows, media, node, recording, route, sip',
+            '"a b": is not known here; known are: account, applets, flows, http, media, node, recording, route, sip',
         ),
         ("[trunk]\nname = 'a'", "trunk: found a table, expected a list of tables, each under double brackets"),
         (
