@@ -17,12 +17,14 @@ from typing import Any
 
 from twisted.application.service import Service
 from twisted.internet.defer import Deferred, inlineCallbacks
+from twisted.internet.error import CannotListenError
 from twisted.internet.interfaces import IDelayedCall
 from twisted.internet.threads import deferToThreadPool
 from twisted.logger import Logger
 from twisted.python.threadpool import ThreadPool
 
 from agentstream.audio.activity import ActivitySettings
+from agentstream.config.addresses import Listener
 from agentstream.errors import AgentstreamError, ConfigError, StartError
 from agentstream.flow.loader import SAMPLE, Loaded, load
 from agentstream.flow.prompts import Prompts
@@ -36,6 +38,9 @@ from agentstream.net.connections import ConnectionLimits
 from agentstream.net.edge import SipEdge
 from agentstream.sip.grammar import format_host
 from agentstream.testing.bot import DEFAULT_LISTEN, echo_bot_service
+from agentstream.web.counts import CallCounts
+from agentstream.web.http import node_site
+from agentstream.web.metrics import NodeMetrics
 from agentstream.wire.sid import new_sid
 from agentstream.ws.protocol import NO_NVX, nvx_in_use
 
@@ -84,6 +89,9 @@ class NodeService(Service):
         self._drain_timer: IDelayedCall | None = None
         self._is_hanging_up = False
         self._bot: Any = None
+        self._http: Any = None
+        self._counts = CallCounts()
+        self._metrics: NodeMetrics
         self._collector: SlackCollector | None = None
         self.edge: SipEdge
         self.plane: MediaPlane
@@ -163,13 +171,17 @@ class NodeService(Service):
             self._try_media_port(ports)
             if loaded.file == SAMPLE:
                 self._start_bot()
+            self._listen_http()
             self.edge.start()
         except StartError:
             ports.stop()
             self._stop_thread()
+            if self._http is not None:
+                self._http.stopListening()
             if self._bot is not None:
                 self._bot.stopService()
             raise
+        self.switchboard.observers.append(self._counts.observe)
         self.plane.start()
         self.recordings.finish_leftovers()
         self._tell_start()
@@ -192,6 +204,30 @@ class NodeService(Service):
                             f"RTP cannot be bound on {host} ({error.strerror}): set [media] listen to an address of"
                             " this machine"
                         ) from None
+
+    def _listen_http(self) -> None:
+        """Metrics and health, where [http] wants them."""
+        text, reactor = self._loaded.config.http.listen, self._reactor
+        if not text:
+            return
+        self._metrics = NodeMetrics(
+            self._node_name, self.plane, self.edge, self.switchboard, self.recordings, self._counts, self._collector
+        )
+        listener = Listener.parse(text)
+        try:
+            site = node_site(reactor, self._metrics, self._why_unhealthy, self._why_not_ready)
+            self._http = reactor.listenTCP(listener.port, site, interface=listener.interface)
+        except CannotListenError as error:
+            why = getattr(error.socketError, "strerror", None) or error.socketError
+            raise StartError(f"HTTP cannot be served on {text} ({why}): set [http] listen to a free port") from None
+
+    def _why_unhealthy(self) -> str:
+        return "" if self.plane.is_running else "the media tick has stopped"
+
+    def _why_not_ready(self) -> str:
+        if self.edge.is_draining:
+            return "the node drains"
+        return "the media tick runs late" if self.plane.is_overloaded else self._why_unhealthy()
 
     def _start_thread(self, reactor: Any) -> InThread:
         """One thread for files: its calls hold no GIL, and they are done in the order in which they are asked for."""
@@ -225,7 +261,7 @@ class NodeService(Service):
         numbers = ", ".join(route.to for route in config.route) or "none"
         self.log.info(
             "agentstream {node} is ready: SIP on {where}; numbers {numbers}; at most {calls} calls",
-            node=config.node.name or socket.gethostname(),
+            node=self._node_name,
             where=where,
             numbers=numbers,
             calls=config.media.max_calls,
@@ -236,6 +272,10 @@ class NodeService(Service):
                 "flows": sorted(self._loaded.flows),
             },
         )
+
+    @property
+    def _node_name(self) -> str:
+        return self._loaded.config.node.name or socket.gethostname()
 
     @staticmethod
     def _new_sid() -> str:
@@ -258,7 +298,7 @@ class NodeService(Service):
             self.log.error("the config was not reloaded: {problems}", problems=str(error))
             return
         before, after = self._loaded.config, loaded.config
-        for name in ("sip", "media", "node"):
+        for name in ("sip", "media", "node", "http"):
             if getattr(before, name) != getattr(after, name):
                 self.log.warn("[{section}] has changed, which takes effect at the next start", section=name)
         self._loaded = self.switchboard.loaded = loaded
@@ -307,6 +347,8 @@ class NodeService(Service):
             self._reactor.callLater(HANG_UP_S, waited.callback, None)
             yield waited
         self._tell_end()
+        if self._http is not None:
+            yield self._http.stopListening()
         yield self.recordings.close()
         self.plane.stop()
         self._stop_thread()

@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+from collections import Counter
+from collections.abc import Mapping
+from typing import Any
+
 BIN_MS = 0.1
 BINS = 2000
 """Up to 200 ms; what is longer counts in the last bin."""
@@ -46,3 +50,29 @@ class TimeHistogram:
                 at += 1
             totals.append(seen)
         return totals
+
+
+class LegTotals:
+    """What the statistics of many legs add up to.
+
+    :ivar counts: every number of them by its name; :ivar refused: packets by the reason.
+    """
+
+    def __init__(self) -> None:
+        self.counts: Counter[str] = Counter()
+        self.refused: Counter[str] = Counter()
+
+    def add(self, statistics: Mapping[str, Any]) -> None:
+        """Those of one leg."""
+        for name, value in statistics.items():
+            if isinstance(value, dict):
+                self.refused.update(value)
+            else:
+                self.counts[name] += value
+
+    def copy(self) -> LegTotals:
+        """The same, to add to."""
+        other = LegTotals()
+        other.counts.update(self.counts)
+        other.refused.update(self.refused)
+        return other

@@ -25,7 +25,7 @@ from agentstream.errors import LocalProtocolError, ResourceError
 from agentstream.media.ears import ChunkFn
 from agentstream.media.egress import Egress, digit_slots
 from agentstream.media.latch import Latch
-from agentstream.media.measure import TimeHistogram
+from agentstream.media.measure import LegTotals, TimeHistogram
 from agentstream.media.playback import Playback, PlaybackBank, PlaybackBudget
 from agentstream.media.ports import READS_A_TICK, Address, DatagramPorts, Pass
 from agentstream.media.rates import STREAM_RATES_HZ, StreamRate
@@ -159,6 +159,7 @@ class MediaPlane:
         self.budget = PlaybackBudget(settings.playback_memory)
         self.tick_duration = TimeHistogram()
         self.tick_lateness = TimeHistogram()
+        self.ended = LegTotals()
         self.late_slots = 0
         self.skipped_slots = 0
         self._loop = LoopingCall.withCount(self._run_tick)
@@ -190,6 +191,16 @@ class MediaPlane:
     def legs(self) -> int:
         """Legs that are open."""
         return len(self._legs)
+
+    @property
+    def open_legs(self) -> list[MediaLeg]:
+        """Those themselves."""
+        return list(self._legs.values())
+
+    @property
+    def is_running(self) -> bool:
+        """The tick goes on."""
+        return self._loop.running
 
     @property
     def is_overloaded(self) -> bool:
@@ -575,6 +586,7 @@ class MediaLeg:
         if self._final is not None:
             return
         self._final = self._plane.statistics(self._row)
+        self._plane.ended.add(attrs.asdict(self._final))
         for stop in self._listening:
             stop()
         for tape in self._recorded:

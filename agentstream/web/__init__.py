@@ -1,0 +1,1 @@
+"""What this node tells whoever asks by HTTP: metrics and health."""

@@ -1,0 +1,217 @@
+"""The node's metrics for Prometheus: read where they are counted, when somebody asks, and kept nowhere twice."""
+
+from __future__ import annotations
+
+import statistics
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator
+from typing import Any
+
+import attrs
+from prometheus_client import CollectorRegistry, generate_latest
+from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, HistogramMetricFamily, Metric
+
+from agentstream import __version__
+from agentstream.flow.recordings import Recordings
+from agentstream.flow.switchboard import Switchboard
+from agentstream.media.measure import LegTotals, TimeHistogram
+from agentstream.media.plane import LegStatistics, MediaLeg, MediaPlane
+from agentstream.media.slack import SlackCollector
+from agentstream.net.edge import SipEdge
+from agentstream.web.counts import STREAM_COUNTERS, CallCounts
+
+EDGES_S = (0.0005, 0.001, 0.002, 0.005, 0.01, 0.015, 0.02, 0.03, 0.05, 0.1, 0.2)
+"""Upper edges of the histograms of the tick."""
+
+SLICE = 20
+"""Legs that are looked at in one go: some hundred microseconds."""
+
+RTP_DOCS = {
+    "received": "RTP packets from the sources that are heard.",
+    "lost": "Sequence numbers that never came.",
+    "late": "Packets that came behind their time.",
+    "duplicate": "Packets that came twice.",
+    "foreign": "Packets from sources that are not heard.",
+    "discarded": "Packets of floods, thrown away unread.",
+    "sent": "RTP packets sent.",
+    "send_errors": "RTP packets that the kernel refused.",
+    "underruns": "Times that a bot's sound ran dry within an utterance.",
+}
+STREAM_DOCS = {
+    "media_sent": "Media messages written to bots.",
+    "media_dropped": "Media messages that slow bots never got.",
+    "dropped_ms": "Their sound in milliseconds.",
+    "media_received": "Media messages of bots.",
+    "bytes_received": "Bytes of sound in them.",
+    "marks_received": "Marks that bots asked for.",
+    "clears_received": "Times that bots took back what was not played.",
+    "ignored": "Messages of bots that change nothing.",
+    "invalid": "Messages of bots that are none.",
+    "binary": "Binary messages of bots.",
+}
+
+
+@attrs.define
+class Gathered:
+    """What the legs add up to at one moment.
+
+    :ivar totals: of the legs that are over and of those that are up.
+    :ivar playout_s: the delays of those that are up.
+    """
+
+    totals: LegTotals
+    playout_s: list[float] = attrs.Factory(list)
+
+    def add(self, one: LegStatistics) -> None:
+        """A leg that is up."""
+        self.totals.add(attrs.asdict(one))
+        self.playout_s.append(one.playout_ms / 1000)
+
+
+@attrs.frozen
+class NodeMetrics:
+    """Everything that can be counted of one node; a collector in the sense of prometheus-client."""
+
+    node: str
+    plane: MediaPlane
+    edge: SipEdge
+    switchboard: Switchboard
+    recordings: Recordings
+    counts: CallCounts
+    collector: SlackCollector | None = None
+
+    def gather(self) -> Iterator[Gathered | None]:
+        """Look at the legs slice by slice, so that no tick waits for it; the last one that comes is the result."""
+        gathered = Gathered(self.plane.ended.copy())
+        legs: list[MediaLeg] = self.plane.open_legs
+        for at in range(0, len(legs), SLICE):
+            for leg in legs[at : at + SLICE]:
+                gathered.add(leg.statistics())
+            yield None
+        yield gathered
+
+    def exposition(self, gathered: Gathered) -> bytes:
+        """The page, in the text format of Prometheus."""
+        registry = CollectorRegistry(auto_describe=False)
+        registry.register(_Once(lambda: self._families(gathered)))
+        page: bytes = generate_latest(registry)
+        return page
+
+    def _families(self, gathered: Gathered) -> Iterator[Metric]:
+        yield from self._tick()
+        yield from self._rtp(gathered)
+        yield from self._calls()
+        yield from self._sip()
+        yield from self._streams()
+
+    def _counter(self, name: str, doc: str, values: Iterable[tuple[tuple[str, ...], float]], *labels: str) -> Metric:
+        family = CounterMetricFamily(f"agentstream_{name}", doc, labels=("node", *labels))
+        for label_values, value in values:
+            family.add_metric((self.node, *label_values), value)
+        return family
+
+    def _count(self, name: str, doc: str, value: float) -> Metric:
+        return self._counter(name, doc, [((), value)])
+
+    def _gauge(self, name: str, doc: str, value: float) -> Metric:
+        family = GaugeMetricFamily(f"agentstream_{name}", doc, labels=("node",))
+        family.add_metric((self.node,), value)
+        return family
+
+    def _histogram(self, name: str, doc: str, times: TimeHistogram) -> Metric:
+        family = HistogramMetricFamily(f"agentstream_{name}", doc, labels=("node",))
+        edges: list[tuple[str, float]] = [
+            (str(edge), count) for edge, count in zip(EDGES_S, times.buckets(EDGES_S), strict=True)
+        ]
+        family.add_metric((self.node,), [*edges, ("+Inf", times.count)], times.sum_s)
+        return family
+
+    def _tick(self) -> Iterator[Metric]:
+        plane = self.plane
+        info = GaugeMetricFamily("agentstream_info", "Always 1.", labels=("node", "version"))
+        info.add_metric((self.node, __version__), 1)
+        yield info
+        yield self._histogram("tick_duration_seconds", "How long a media tick took.", plane.tick_duration)
+        yield self._histogram("tick_lateness_seconds", "How late a media tick began.", plane.tick_lateness)
+        yield self._count("tick_slots_late", "Slots of 20 ms that passed before their tick.", plane.late_slots)
+        yield self._count("tick_slots_skipped", "Slots in which nothing could be sent.", plane.skipped_slots)
+        if self.collector is not None:
+            yield self._histogram("gc_pause_seconds", "How long garbage collections took.", self.collector.pauses)
+        yield self._gauge("overloaded", "1 while the tick runs late and new calls are refused.", plane.is_overloaded)
+        yield self._gauge("playback_bytes", "Sound of bots that waits to be played.", plane.budget.used)
+
+    def _rtp(self, gathered: Gathered) -> Iterator[Metric]:
+        counts = gathered.totals.counts
+        for name, doc in RTP_DOCS.items():
+            yield self._count(f"rtp_{name}", doc, counts[name])
+        yield self._count("rtp_concealed_seconds", "Lost sound that was made up.", counts["concealed_ms"] / 1000)
+        reasons = [((reason,), float(count)) for reason, count in sorted(gathered.totals.refused.items())]
+        yield self._counter("rtp_refused", "Packets that were not heard, by reason.", reasons, "reason")
+        delays = gathered.playout_s or [0.0]
+        yield self._gauge(
+            "playout_delay_median_seconds", "Delay of the jitter buffers now, median.", statistics.median(delays)
+        )
+        yield self._gauge("playout_delay_most_seconds", "Delay of the jitter buffers now, longest.", max(delays))
+
+    def _calls(self) -> Iterator[Metric]:
+        counts, switchboard, files = self.counts, self.switchboard, self.recordings
+        yield self._gauge("calls", "Calls that are up.", len(switchboard.calls))
+        yield self._gauge("legs", "Legs with media that are up.", self.plane.legs)
+        yield self._gauge("draining", "1 while the node drains.", self.edge.is_draining)
+        yield self._count("calls_started", "Calls that began.", counts.started)
+        ended = [((by,), float(count)) for by, count in sorted(counts.ended.items())]
+        yield self._counter("calls_ended", "Calls that are over, by who ended them.", ended, "by")
+        refused = [((str(status),), float(count)) for status, count in sorted(switchboard.refused.items())]
+        yield self._counter("calls_refused", "Calls that were refused, by SIP status.", refused, "status")
+        yield self._count("steps_failed", "Steps whose applet broke.", counts.steps_failed)
+        yield self._gauge("recordings", "Recordings that run.", files.running)
+        yield self._gauge("recording_waiting_bytes", "Sound that waits for the disk.", files.waiting_bytes)
+        yield self._count("recordings_started", "Recordings that began.", files.started)
+        yield self._count("recordings_failed", "Recordings that a disk or a format ended.", files.failed)
+
+    def _sip(self) -> Iterator[Metric]:
+        kinds: dict[tuple[str, str], list[tuple[tuple[str, ...], float]]] = {
+            ("requests", "received"): [],
+            ("requests", "sent"): [],
+            ("responses", "received"): [],
+            ("responses", "sent"): [],
+        }
+        others: Counter[str] = Counter()
+        refused: list[tuple[tuple[str, ...], float]] = []
+        for name, count in sorted(self.edge.stack.counters.items()):
+            direction, _, what = name.partition(" ")
+            if direction == "refused":
+                refused.append(((what,), count))
+            elif what:
+                kinds["responses" if what.isdigit() else "requests", direction].append(((what,), count))
+            else:
+                others[name] = count
+        for (kind, direction), values in kinds.items():
+            label = "method" if kind == "requests" else "status"
+            yield self._counter(f"sip_{kind}_{direction}", f"SIP {kind} {direction}, by {label}.", values, label)
+        yield self._counter("sip_refused", "SIP requests refused outside of calls, by status.", refused, "status")
+        yield self._count("sip_dropped", "What came to a SIP port and is no SIP.", others["dropped"])
+        yield self._count("sip_keepalives", "Keep-alives (RFC 5626).", others["keepalives"])
+        yield self._gauge("sip_dialogs", "SIP dialogs that are up.", len(self.edge.stack.dialogs))
+
+    def _streams(self) -> Iterator[Metric]:
+        counts = self.counts
+        ended = sum(counts.streams_ended.values())
+        yield self._gauge("streams", "Streams to bots that are up.", max(0, counts.streams_started - ended))
+        yield self._count("streams_started", "Streams that were connected.", counts.streams_started)
+        yield self._count("streams_failed", "Bots that were not reached.", counts.streams_failed)
+        by_end = [((str(is_clean).lower(),), float(count)) for is_clean, count in sorted(counts.streams_ended.items())]
+        yield self._counter("streams_ended", "Streams that are over, by whether they ended cleanly.", by_end, "clean")
+        for name in STREAM_COUNTERS:
+            doc = f"{STREAM_DOCS[name]} Of streams that are over."
+            yield self._count(f"stream_{name}", doc, counts.passed[name])
+
+
+@attrs.frozen
+class _Once:
+    """A collector of one scrape."""
+
+    families: Callable[[], Iterator[Metric]]
+
+    def collect(self) -> Iterable[Any]:
+        return self.families()
