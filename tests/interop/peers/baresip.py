@@ -24,8 +24,8 @@ call_max_calls 4
 audio_source aufile,{wav}
 audio_player aufile,{folder}/play.wav
 audio_alert ausine,400
-ausrc_srate 8000
-auplay_srate 8000
+ausrc_srate {rate_hz}
+auplay_srate {rate_hz}
 ausrc_channels 1
 auplay_channels 1
 audio_buffer 20-160
@@ -36,6 +36,8 @@ jitter_buffer_delay 2-5
 module_path {modules}
 module stdio.so
 module g711.so
+module g722.so
+module l16.so
 module sndfile.so
 module aufile.so
 module ausine.so
@@ -119,10 +121,13 @@ class Baresip:
 
 
 @contextmanager
-def baresip(folder: Path, wav: Path, codec: str = "PCMU", interface: str = "127.0.0.1") -> Iterator[Baresip]:
-    """Start it with one account that answers by itself and speaks ``wav`` (8 kHz) once.
+def baresip(
+    folder: Path, wav: Path, codec: str = "PCMU", interface: str = "127.0.0.1", rate_hz: int = 8000
+) -> Iterator[Baresip]:
+    """Start it with one account that answers by itself and speaks ``wav`` once.
 
     :param interface: its address, IPv4 or IPv6.
+    :param rate_hz: samples a second of the file, of the codec and of what it records.
     """
     host = f"[{interface}]" if ":" in interface else interface
     (folder / "rec").mkdir(parents=True)
@@ -139,6 +144,7 @@ def baresip(folder: Path, wav: Path, codec: str = "PCMU", interface: str = "127.
             interface=interface,
             sip_port=sip_port,
             wav=wav,
+            rate_hz=rate_hz,
             folder=folder,
             first_port=first_port,
             last_port=first_port + 39,
@@ -147,7 +153,7 @@ def baresip(folder: Path, wav: Path, codec: str = "PCMU", interface: str = "127.
         )
     )
     (folder / "accounts").write_text(
-        f"<sip:alice@{host}:{sip_port}>;regint=0;answermode=auto;audio_codecs={codec}/8000/1\n"
+        f"<sip:alice@{host}:{sip_port}>;regint=0;answermode=auto;audio_codecs={codec}/{rate_hz}/1\n"
     )
     (folder / "contacts").write_text("")
     with Program("baresip", ["baresip", "-f", folder, "-t", "90"], cwd=folder) as program:
