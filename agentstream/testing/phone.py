@@ -24,13 +24,15 @@ from agentstream.rtp.packet import Packet
 from agentstream.testing.network import Network, Path
 from agentstream.testing.sip_peer import Received, SipPeer, read
 
-NUMBERS = {"PCMU": 0, "PCMA": 8}
+NUMBERS = {"PCMU": 0, "PCMA": 8, "G722": 9, "L16": 97}
 DIGIT_TYPE = 101
 RATE_HZ = 8000
 BYTES_PER_MS = 8
-"""Of G.711: one byte a sample."""
+"""Of G.711 and G.722; also the RTP clock of every codec, units a millisecond."""
 
+BYTES_PER_UNIT = {"PCMU": 1, "PCMA": 1, "G722": 1, "L16": 2}
 SILENT = {"PCMU": 0xFF, "PCMA": 0xD5}
+"""The byte of silence, of the codecs that have one."""
 
 _ports = itertools.count(40000, 2)
 
@@ -107,6 +109,7 @@ class Phone:
     :ivar arrivals: every RTP packet.
     :ivar answer: the server's latest description; None before there is one.
     :ivar acknowledges: False: no 200 is ever acknowledged.
+    :ivar takes_events: False: telephone-event is not offered.
     :ivar skews_ppm: how much faster its clock runs than it should, in millionths, for each packet in turn; beyond the
         end the last.
     """
@@ -126,6 +129,7 @@ class Phone:
         self._network: Network = reactor.network
         self._target = target
         self.acknowledges = True
+        self.takes_events = True
         self.codecs = tuple(codecs)
         self.ptime_ms = ptime_ms
         self.phase_s = phase_s
@@ -196,17 +200,17 @@ class Phone:
         self._sdp_version += 1
         host, port = self.rtp_address
         family = "IP6" if ":" in host else "IP4"
-        numbers = [NUMBERS[codec] for codec in self.codecs]
+        numbers = [NUMBERS[codec] for codec in self.codecs] + [DIGIT_TYPE] * self.takes_events
+        events = (f"a=rtpmap:{DIGIT_TYPE} telephone-event/{RATE_HZ}", f"a=fmtp:{DIGIT_TYPE} 0-15")
         lines = [
             "v=0",
             f"o=phone 7 {self._sdp_version} IN {family} {host}",
             "s=-",
             f"c=IN {family} {self.connection_host}",
             "t=0 0",
-            f"m=audio {port} RTP/AVP {' '.join(map(str, [*numbers, DIGIT_TYPE]))}",
+            f"m=audio {port} RTP/AVP {' '.join(map(str, numbers))}",
             *(f"a=rtpmap:{NUMBERS[codec]} {codec}/{RATE_HZ}" for codec in self.codecs),
-            f"a=rtpmap:{DIGIT_TYPE} telephone-event/{RATE_HZ}",
-            f"a=fmtp:{DIGIT_TYPE} 0-15",
+            *(events if self.takes_events else ()),
             f"a=ptime:{self.ptime_ms}",
             f"a={self.direction}",
         ]
@@ -274,7 +278,7 @@ class Phone:
 
     @property
     def codec(self) -> str:
-        """PCMU or PCMA, as the answer has it."""
+        """PCMU, PCMA, G722 or L16, as the answer has it."""
         assert self.answer is not None
         return next(codec for codec in self.codecs if NUMBERS[codec] in self.answer.numbers)
 
@@ -289,16 +293,16 @@ class Phone:
         return self._network.path(self.rtp_address)
 
     def say(self, sound: bytes, ptimes_ms: Iterable[int] = ()) -> None:
-        """Queue G.711 bytes of the call's codec, to be sent in real time.
+        """Queue bytes of the call's codec, to be sent in real time.
 
         :param ptimes_ms: the length of each packet in turn; beyond the end, the phone's own ``ptime_ms``.
         """
-        lengths = iter(ptimes_ms)
+        lengths, wide = iter(ptimes_ms), BYTES_PER_UNIT[self.codec]
         at = 0
         while at < len(sound):
-            count = next(lengths, self.ptime_ms) * BYTES_PER_MS
+            count = next(lengths, self.ptime_ms) * BYTES_PER_MS * wide
             payload = sound[at : at + count]
-            self._slots.append(_Slot(payload, len(payload)))
+            self._slots.append(_Slot(payload, len(payload) // wide))
             at += count
         self._begin()
 
@@ -309,7 +313,7 @@ class Phone:
             for number, event in enumerate(packets_of_digit(digit, duration_ms, step_ms=self.ptime_ms)):
                 offset = event.timestamp_offset - number * samples
                 self._slots.append(_Slot(event.payload, samples, True, event.marker, offset))
-            silence = bytes([SILENT[self.codec]]) * samples
+            silence = bytes([SILENT.get(self.codec, 0)]) * (samples * BYTES_PER_UNIT[self.codec])
             self._slots += [_Slot(silence, samples)] * max(1, gap_ms // self.ptime_ms)
         self._begin()
 
