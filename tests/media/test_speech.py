@@ -7,23 +7,10 @@ import numpy as np
 from agentstream.audio.activity import Activity, ActivitySettings
 from agentstream.audio.g711 import PCM_TO_ULAW
 from agentstream.media.speech import SpeechChange, SpeechWatch
+from tests.audio.voices import background, syllables
 from tests.media.kit import FarEnd, World, make_world, ulaw_noise
 
 FRAME_MS = 20
-
-
-def background(ms: int, seed: int = 1) -> np.ndarray:
-    """The hiss of a line: int16 at 8 kHz."""
-    return np.random.default_rng(seed).normal(0, 20, ms * 8).astype(np.int16)
-
-
-def voiced(ms: int, seed: int = 1, strength: float = 3000.0) -> np.ndarray:
-    """Something like syllables whose pitch wanders, over the hiss: int16 at 8 kHz."""
-    time_s = np.arange(ms * 8) / 8000
-    pitch = np.cumsum(140 * (1 + 0.3 * np.sin((7 + seed) * time_s))) / 8000
-    wave = sum(np.sin(2 * np.pi * k * pitch) / k for k in range(1, 7))
-    syllables = np.abs(np.sin(2 * np.pi * 2.5 * time_s))
-    return np.rint(strength * syllables * wave).astype(np.int16) + background(ms, seed)
 
 
 def frames_of(sound: np.ndarray) -> list[bytes]:
@@ -48,7 +35,7 @@ def say(world: World, ticks: int, *said: tuple[FarEnd, list[bytes]]) -> None:
 
 def test_the_watch_says_what_the_detector_says_and_when() -> None:
     """Against the flags of a detector of its own, frame by frame."""
-    sound = np.concatenate([background(200), voiced(600), background(600), voiced(300, seed=2)])
+    sound = np.concatenate([background(200), syllables(600), background(600), syllables(300, seed=2)])
     sound = np.stack([sound, np.roll(sound, 2400), background(1700)])
     watch, plain = SpeechWatch(3, 8000, ActivitySettings()), Activity(3)
     was, expected, told = np.zeros(3, bool), [], []
@@ -70,7 +57,7 @@ def test_the_watch_says_what_the_detector_says_and_when() -> None:
 def test_each_leg_is_told_of_its_own_speech_and_noise_is_none() -> None:
     world = make_world()
     (speaks, heard), (hisses, none), (waits, nothing) = call(world), call(world), call(world)
-    sound = frames_of(voiced(600))
+    sound = frames_of(syllables(600))
     quiet = frames_of(background(500))
     say(world, 100, (speaks, quiet + sound + quiet), (hisses, quiet + ulaw_noise(30, 3)), (waits, quiet))
     assert [change.is_speaking for change in heard] == [True, False]
@@ -84,7 +71,7 @@ def test_each_leg_is_told_of_its_own_speech_and_noise_is_none() -> None:
 def test_a_new_leg_in_the_row_of_one_that_spoke_is_quiet() -> None:
     world = make_world(rows=1)
     far, heard = call(world)
-    say(world, 40, (far, frames_of(np.concatenate([background(400), voiced(400)]))))
+    say(world, 40, (far, frames_of(np.concatenate([background(400), syllables(400)]))))
     assert [change.is_speaking for change in heard] == [True]
     far.leg.close()
     assert far.leg.heard_ms == 0
@@ -108,7 +95,7 @@ def test_who_is_told_may_close_the_leg_and_open_another_in_its_row() -> None:
         opened[0].leg.on_speech = wrong.append
 
     first.leg.on_speech = close_both
-    sound = frames_of(np.concatenate([background(400), voiced(400)]))
+    sound = frames_of(np.concatenate([background(400), syllables(400)]))
     for frame in sound:
         if not opened:
             first.say(frame)
