@@ -65,6 +65,7 @@ class NodeService(Service):
     :param reactor: a reactor; its clock is made monotonic when the service starts.
     :param make_ports: the datagram ports of the media tick; memory in tests.
     :param in_thread: does the file work of recordings; None has a thread for it.
+    :param wall_clock: seconds since 1970.
     :ivar edge, plane, switchboard, recordings: the running parts, to look at; None until the service starts.
     """
 
@@ -78,6 +79,7 @@ class NodeService(Service):
         make_ports: Callable[[Loaded], DatagramPorts] = kernel_ports,
         in_thread: InThread | None = None,
         is_alone: bool = True,
+        wall_clock: Callable[[], float] = time.time,
     ) -> None:
         self.name = "agentstream"
         self._reactor = reactor
@@ -86,6 +88,7 @@ class NodeService(Service):
         self._in_thread = in_thread
         self._threads: ThreadPool | None = None
         self._is_alone = is_alone
+        self._wall_clock = wall_clock
         self._drain_timer: IDelayedCall | None = None
         self._is_hanging_up = False
         self._bot: Any = None
@@ -140,9 +143,11 @@ class NodeService(Service):
                 start_ms=media.speech_start_ms,
                 hangover_ms=media.speech_stop_ms,
             ),
+            silence_event_s=media.silence_event_s,
+            rtp_timeout_s=media.rtp_timeout_s,
         )
         ports = self._make_ports(loaded)
-        self.plane = MediaPlane(reactor, ports, settings, _bits, self._collector)
+        self.plane = MediaPlane(reactor, ports, settings, _bits, self._collector, self._wall_clock)
         self.recordings = Recordings(
             lambda: self._loaded.config.recording, self._in_thread or self._start_thread(reactor)
         )

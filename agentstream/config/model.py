@@ -242,6 +242,20 @@ class Media:
         range=(100, 3000),
         multiple=20,
     )
+    silence_event_s: int = setting(
+        default=10,
+        doc="How long no RTP may come from a phone that is not on hold before the timeline says `rtp_stopped`; 0 for"
+        " never. Phones that suppress silence send none while nobody speaks.",
+        unit="s",
+        range=(0, 3600),
+    )
+    rtp_timeout_s: int = setting(
+        default=300,
+        doc="How long neither RTP nor RTCP may come from a phone that is not on hold before the call is hung up; 0 for"
+        " never.",
+        unit="s",
+        range=(0, 86400),
+    )
 
 
 @attrs.frozen

@@ -18,6 +18,7 @@ from agentstream.flow.recordings import Recording, Recordings
 from agentstream.flow.stream import StreamOpener
 from agentstream.interfaces import Audio, ICall, IStream, StreamSpec
 from agentstream.media.plane import MediaLeg
+from agentstream.media.silence import TIMED_OUT, RtpChange
 from agentstream.media.speech import SpeechChange
 from agentstream.net.edge import SipEdge
 from agentstream.sdp import (
@@ -90,6 +91,7 @@ class Leg:
         self.call: Any = None
         media.on_digit = self._digit_heard
         media.on_speech = self._speech_heard
+        media.on_rtp = self._rtp_changed
 
     # Offer and answer (RFC 3264)
 
@@ -281,6 +283,12 @@ class Leg:
                 fn(change)
             except Exception:
                 self.log.failure("a listener for speech failed")
+
+    def _rtp_changed(self, change: RtpChange) -> None:
+        if change.kind == TIMED_OUT:
+            self.hang_up(f"no RTP for {change.silent_s} s")
+        else:
+            self.call.event(change.kind, silent_s=change.silent_s)
 
     def open_stream(self, spec: StreamSpec, call: ICall) -> Deferred[IStream]:
         """Connect a bot."""

@@ -93,6 +93,8 @@ class Egress:
         self._marked: list[int] = []
         self._common: list[tuple[Sender, memoryview, Address, int]] = []
         self.sent = np.zeros(rows, np.int64)
+        self.octets = np.zeros(rows, np.int64)
+        self._payload_octets = np.full(rows, FRAME, np.int64)
         self.refused = np.zeros(rows, np.int64)
         self.on_digits_sent: Callable[[int], None] = lambda row: None
 
@@ -108,7 +110,7 @@ class Egress:
         self._sequence[row] = sequence
         self._timestamp[row] = timestamp
         self._packets[row, HEADER:] = g711.ULAW_SILENCE
-        self.sent[row] = self.refused[row] = 0
+        self.sent[row] = self.octets[row] = self.refused[row] = 0
 
     def direct(
         self, row: int, address: Address, payload_type: int, codec: Codec, may_send: bool, is_halved: bool
@@ -120,6 +122,7 @@ class Egress:
         begins = may_send and not self._sends[row]
         self._addresses[row] = address
         self._code(row, codec)
+        self._payload_octets[row] = len(self._views[row]) - HEADER
         self._payload_type[row] = payload_type
         self._packets[row, 1] = payload_type
         self._sends[row] = may_send
@@ -154,6 +157,18 @@ class Egress:
         if self._addresses[row] != address:
             self._addresses[row] = address
             self._list_common()
+
+    def ssrc(self, row: int) -> int:
+        """Of the row's stream."""
+        return int(self._ssrc_field[row])
+
+    def timestamp(self, row: int) -> int:
+        """The RTP timestamp of the row's next slot, whether it sends or not."""
+        return int(self._timestamp[row])
+
+    def address(self, row: int) -> Address | None:
+        """Where the row's packets go now."""
+        return self._addresses[row]
 
     def close(self, row: int) -> None:
         self._sends[row] = False
@@ -209,6 +224,8 @@ class Egress:
         sends = self._sends[:high]
         np.add(self._sequence[:high], sends, out=self._sequence[:high])
         np.add(self.sent[:high], sends, out=self.sent[:high])
+        octets = self.octets[:high]
+        np.add(octets, self._payload_octets[:high], out=octets, where=sends)
         if self._halved or self._digits:
             self._send_apart()
         np.add(self._timestamp[:high], UNITS, out=self._timestamp[:high])
@@ -255,6 +272,7 @@ class Egress:
         timestamp = (digits.timestamp + event.timestamp_offset) & 0xFFFFFFFF
         packet[4:8] = timestamp.to_bytes(4, "big")
         self._send_one(row, packet + event.payload)
+        self.octets[row] += len(event.payload) - int(self._payload_octets[row])
 
     def _send_one(self, row: int, packet: bytearray) -> None:
         socket, address = self._sockets[row], self._addresses[row]

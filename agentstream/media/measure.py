@@ -63,11 +63,11 @@ class LegTotals:
         self.refused: Counter[str] = Counter()
 
     def add(self, statistics: Mapping[str, Any]) -> None:
-        """Those of one leg."""
+        """Those of one leg; what is None was not known."""
         for name, value in statistics.items():
             if isinstance(value, dict):
                 self.refused.update(value)
-            else:
+            elif value is not None:
                 self.counts[name] += value
 
     def copy(self) -> LegTotals:

@@ -31,7 +31,9 @@ from agentstream.media.ports import READS_A_TICK, Address, DatagramPorts, Pass
 from agentstream.media.rates import STREAM_RATES_HZ, StreamRate
 from agentstream.media.reception import Reception
 from agentstream.media.recording import Tape, Tapes
+from agentstream.media.reports import Reports
 from agentstream.media.ring import LEAST_MS, MOST_MS, Rings
+from agentstream.media.silence import RtpChange, SilenceWatch
 from agentstream.media.slack import SlackCollector
 from agentstream.media.speech import SpeechChange, SpeechWatch
 from agentstream.media.tones import Tones
@@ -65,6 +67,8 @@ class MediaSettings:
     :ivar playout_min_ms: and ``playout_max_ms``: the bounds within which that follows the arrivals.
     :ivar playback_ms: what one bot may queue.
     :ivar playback_memory: bytes that all bots together may queue.
+    :ivar silence_event_s: seconds without RTP after which that is told; 0 for never.
+    :ivar rtp_timeout_s: seconds without RTP and RTCP after which the far end is given up; 0 for never.
     :ivar codecs: what will be negotiated, so that all that it takes is there before the first call.
     :ivar inband_dtmf: hear digits as tones where telephone-event was not negotiated.
     :ivar speech: when a caller speaks.
@@ -76,6 +80,8 @@ class MediaSettings:
     playout_max_ms: int = MOST_MS
     playback_ms: int = 600_000
     playback_memory: int = 1 << 30
+    silence_event_s: int = 10
+    rtp_timeout_s: int = 0
     codecs: tuple[str, ...] = ("PCMU", "PCMA")
     inband_dtmf: bool = True
     speech: ActivitySettings = attrs.field(factory=ActivitySettings)
@@ -94,6 +100,11 @@ class LegStatistics:
     :ivar discarded: of a flood, unread.
     :ivar refused: packets that were not heard, by a fixed sentence.
     :ivar send_errors: packets that the kernel refused.
+    :ivar round_trip_ms: network and far end, as RTCP measured it last, up to 20 ms too long; this and the four below
+        are None where nothing is known.
+    :ivar remote_lost: packets of ours that the far end says it missed. :ivar remote_jitter_ms: its interarrival jitter.
+    :ivar mos_heard: mean opinion score, 1 to 4.5, of what we hear (ITU-T G.107). :ivar mos_remote: of what it hears.
+    :ivar rtcp_foreign: RTCP packets from hosts that were not believed.
     """
 
     received: int
@@ -111,12 +122,21 @@ class LegStatistics:
     sent: int
     send_errors: int
     underruns: int
+    round_trip_ms: float | None
+    remote_lost: int | None
+    remote_jitter_ms: float | None
+    mos_heard: float | None
+    mos_remote: float | None
+    rtcp_sent: int
+    rtcp_received: int
+    rtcp_foreign: int
 
 
 class MediaPlane:
     """All legs of this node.
 
-    :param random_bits: ``random_bits(n)`` gives n unpredictable bits, for SSRCs and first sequence numbers.
+    :param random_bits: ``random_bits(n)`` gives n unpredictable bits, for SSRCs, first sequence numbers and the like.
+    :param wall_clock: seconds since 1970, for the NTP time in RTCP; without it that counts from an epoch of its own.
     """
 
     log = Logger()
@@ -128,6 +148,7 @@ class MediaPlane:
         settings: MediaSettings,
         random_bits: Callable[[int], int],
         collector: SlackCollector | None = None,
+        wall_clock: Callable[[], float] | None = None,
     ) -> None:
         rows = settings.rows
         self.settings = settings
@@ -140,6 +161,16 @@ class MediaPlane:
         self._playback = PlaybackBank(rows, RATE_HZ)
         self._egress = Egress(rows)
         self._speech = SpeechWatch(rows, RATE_HZ, settings.speech)
+        self._reports = Reports(
+            rows,
+            self._reception,
+            self._egress,
+            wall_clock or clock.seconds,
+            random_bits,
+            self._playout_ms,
+            self._late,
+        )
+        self._silence = SilenceWatch(rows, settings.silence_event_s, settings.rtp_timeout_s)
         self._tracks = {INBOUND: Track(rows, RATE_HZ), OUTBOUND: Track(rows, RATE_HZ)}
         self.tapes = Tapes(rows, RATE_HZ)
         self._rates: dict[int, StreamRate] = {}
@@ -166,6 +197,7 @@ class MediaPlane:
         self._loop.clock = clock
         self._reception.on_digit = self._keep_digit
         self._reception.on_latched = self._egress.move
+        self._reception.on_control = lambda row, data, source: self._arrived.control.append((row, data, source))
         self._egress.on_digits_sent = self._end_digits
         if any(codec is not None and codec.rate_hz == WIDE_HZ for codec in map(codec_named, settings.codecs)):
             self._make_wide()
@@ -257,6 +289,7 @@ class MediaPlane:
             self.tapes.begin_tick()
             self._send(high, slots)
             self._receive(now)
+            self._reports.send_due(now)
             if self._digits:
                 self._tell_digits()
             self._hear(high, slots)
@@ -269,6 +302,7 @@ class MediaPlane:
             for row in list(self._legs):
                 self._reception.expire_digits(row, now)
             self._tell_digits()
+            self._tell_silence()
 
     def _send(self, high: int, slots: int) -> None:
         outgoing, rates = self._outgoing[:high], list(self._rates.values())
@@ -305,6 +339,8 @@ class MediaPlane:
             if not self._ports.receive(views, arrived):
                 return
             self._reception.take(arrived, self._tick_number, now)
+            if arrived.control:
+                self._reports.receive(arrived.control, self._tick_number, now)
         self._ports.discard()
 
     def _tell_digits(self) -> None:
@@ -327,6 +363,13 @@ class MediaPlane:
     def quiet_ms(self, row: int) -> int:
         """How long ago a row's far end was loud enough for speech; never more than the hang-over."""
         return self._speech.quiet_ms(row)
+
+    def _tell_silence(self) -> None:
+        heard, reported = self._reception.heard_tick, self._reports.heard_tick
+        changes = self._silence.look(self._high, self._tick_number, heard, reported)
+        for leg, change in [(self._legs[row], change) for row, change in changes]:
+            if leg.is_open:  # what the one before was told may have closed it
+                leg.on_rtp(change)
 
     def _hear(self, high: int, slots: int) -> None:
         heard, track, wide = self._heard[:high], self._tracks[INBOUND], self._wide
@@ -370,6 +413,10 @@ class MediaPlane:
             plan.may_receive,
         )
         self._tones.watch(row, self.settings.inband_dtmf and plan.receive_digit_payload_type is None)
+        (self._reception.muxed.add if plan.is_muxed else self._reception.muxed.discard)(row)
+        senders = (self._ports.sender(row), self._ports.control_sender(row))
+        self._reports.describe(row, plan, signalling_host, senders, self._clock.seconds())
+        self._silence.describe(row, plan.may_receive and plan.remote_port > 0, self._tick_number)
         is_halved = plan.maxptime_ms is not None and plan.maxptime_ms < 20
         self._egress.direct(row, address, plan.send_payload_type, codec, plan.may_send, is_halved)
 
@@ -414,20 +461,28 @@ class MediaPlane:
         """Send tones in place of a row's audio."""
         self._tones.say(row, digits, duration_ms, gap_ms)
 
+    def _rings_of(self, row: int) -> list[Rings]:
+        # A call may have been in both banks; the delay is that of the one that it is in.
+        return [self._rings] if self._wide is None or row not in self._wide.rows else [self._rings, self._wide.rings]
+
+    def _late(self, row: int) -> int:
+        return sum(int(ring.late[row]) for ring in self._rings_of(row))
+
+    def _playout_ms(self, row: int) -> int:
+        return self._rings_of(row)[-1 if self._is_coded.get(row) else 0].delay_ms(row)
+
     def statistics(self, row: int) -> LegStatistics:
         """What a row's wire has seen so far."""
         wire, refused = self._reception.statistics, self._reception.refused[row]
-        # A call may have been in both banks; the delay is that of the one that it is in.
-        rings = [self._rings] if self._wide is None or row not in self._wide.rows else [self._rings, self._wide.rings]
-        ring = rings[-1 if self._is_coded.get(row) else 0]
+        rings = self._rings_of(row)
         return LegStatistics(
             received=int(wire.received[row]),
             lost=max(0, wire.lost(row)),
-            late=sum(int(ring.late[row]) for ring in rings),
+            late=self._late(row),
             duplicate=sum(int(ring.duplicate[row]) for ring in rings),
             jitter_ms=round(wire.jitter_ms(row), 2),
             concealed_ms=sum(int(ring.concealed[row]) for ring in rings) * 10,
-            playout_ms=int(ring.delay.blocks[row]) * 10,
+            playout_ms=self._playout_ms(row),
             stretched_ms=sum(int(ring.stretched[row]) for ring in rings) * 10,
             left_out_ms=sum(int(ring.left_out[row]) for ring in rings) * 10,
             foreign=int(self._reception.foreign[row]),
@@ -436,11 +491,14 @@ class MediaPlane:
             sent=int(self._egress.sent[row]),
             send_errors=int(self._egress.refused[row]),
             underruns=int(self._playback.underruns[row] + sum(r.bank.underruns[row] for r in self._rates.values())),
+            **attrs.asdict(self._reports.quality(row)),
         )
 
     def close_row(self, row: int) -> None:
         """Give a row and its ports back."""
         del self._legs[row]
+        self._reports.close(row, self._clock.seconds())
+        self._silence.close(row)
         self._egress.close(row)
         self._reception.close(row)
         self._reception.forget_source(row)
@@ -464,6 +522,7 @@ class MediaLeg:
     :ivar playback: what it has yet to say at its own rate; see :meth:`voice` for others.
     :ivar on_digit: called with each DTMF digit and its duration in ms.
     :ivar on_speech: called when its far end begins to speak, and when it stops.
+    :ivar on_rtp: called when RTP stops though it may come, when it is back, and when it has been away for too long.
     """
 
     rate_hz = RATE_HZ
@@ -476,6 +535,7 @@ class MediaLeg:
         self._voices = {RATE_HZ: playback}
         self.on_digit: Callable[[str, int], None] = lambda digit, duration_ms: None
         self.on_speech: Callable[[SpeechChange], None] = lambda change: None
+        self.on_rtp: Callable[[RtpChange], None] = lambda change: None
         self._plan: MediaPlan | None = None
         self._listening: list[Callable[[], None]] = []
         self._recorded: list[Tape] = []

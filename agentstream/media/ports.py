@@ -44,16 +44,19 @@ class Pass:
     :ivar rows: the row of each datagram.
     :ivar lengths: the received length of each datagram in bytes.
     :ivar sources: the source address of each datagram.
+    :ivar control: RTCP of any row, from its odd port: (row, datagram, source).
     """
 
     rows: list[int] = attrs.Factory(list)
     lengths: list[int] = attrs.Factory(list)
     sources: list[Address] = attrs.Factory(list)
+    control: list[tuple[int, bytes, Address]] = attrs.Factory(list)
 
     def forget(self) -> None:
         self.rows.clear()
         self.lengths.clear()
         self.sources.clear()
+        self.control.clear()
 
 
 class DatagramPorts(Protocol):
@@ -71,8 +74,11 @@ class DatagramPorts(Protocol):
     def sender(self, row: int) -> Callable[[memoryview, Address], object]:
         """A callable that sends one datagram from the row's RTP port; may raise OSError."""
 
+    def control_sender(self, row: int) -> Callable[[memoryview, Address], object]:
+        """The same from the row's RTCP port."""
+
     def receive(self, inbox: list[memoryview], into: Pass) -> bool:
-        """Read one datagram from every readable RTP port into ``inbox[i]``; False when none was readable."""
+        """Read one datagram from every readable port, RTP into ``inbox[i]``; False when none was readable."""
 
     def discard(self) -> None:
         """Throw away what is still readable, at most DISCARDS_A_TICK a port, counted in ``discarded[row]``."""
@@ -154,7 +160,6 @@ class KernelPorts:
         self._scratch = memoryview(bytearray(PACKET_CAPACITY))
         self.discarded = [0] * rows
         self.socket_errors = 0
-        self.rtcp_received = 0
 
     def open(self, row: int, now: float, *, is_v6: bool = False) -> int:
         host = self._hosts.get(is_v6)
@@ -235,6 +240,9 @@ class KernelPorts:
     def sender(self, row: int) -> Callable[[memoryview, Address], object]:
         return self._pairs[row].rtp.sendto
 
+    def control_sender(self, row: int) -> Callable[[memoryview, Address], object]:
+        return self._pairs[row].rtcp.sendto
+
     def receive(self, inbox: list[memoryview], into: Pass) -> bool:
         into.forget()
         rows, lengths, sources = into.rows, into.lengths, into.sources
@@ -246,7 +254,7 @@ class KernelPorts:
         for fd, _events in found:
             row, recvfrom_into = by_fd[fd]
             if row < 0:
-                self._drain_rtcp(recvfrom_into)
+                self._read_control(-1 - row, recvfrom_into, into)
                 continue
             try:
                 length, source = recvfrom_into(inbox[at])
@@ -261,12 +269,16 @@ class KernelPorts:
             at += 1
         return True
 
-    def _drain_rtcp(self, recvfrom_into: Callable[[Any], tuple[int, Any]]) -> None:
+    def _read_control(self, row: int, recvfrom_into: Callable[[Any], tuple[int, Any]], into: Pass) -> None:
         try:
-            recvfrom_into(self._scratch)
-            self.rtcp_received += 1
+            length, source = recvfrom_into(self._scratch)
+        except BlockingIOError:
+            return
         except OSError:
             self.socket_errors += 1
+            return
+        if length < PACKET_CAPACITY:
+            into.control.append((row, bytes(self._scratch[:length]), source))
 
     def discard(self) -> None:
         for fd, _events in self._poll.readable(0, 2 * len(self.discarded) + 1):

@@ -52,11 +52,15 @@ class Reception:
         self.latched: list[Address | None] = [None] * rows
         self._latches: list[Latch | None] = [None] * rows
         self._digits: list[DigitReceiver | None] = [None] * rows
-        self._heard_tick = np.zeros(rows, np.int64)
+        self.heard_tick = np.zeros(rows, np.int64)
         self.statistics = ReceptionMatrix(rows)
+        self.ssrc = np.zeros(rows, np.uint32)
         self.foreign = np.zeros(rows, np.int64)
         self.refused: list[Counter[str]] = [Counter() for _ in range(rows)]
         self.on_digit: Callable[[int, str, int], None] = lambda row, digit, duration_ms: None
+        # Rows whose RTCP comes on the port of RTP, and who takes it: row, datagram, source.
+        self.muxed: set[int] = set()
+        self.on_control: Callable[[int, bytes, Address], None] = lambda row, data, source: None
         self.on_latched: Callable[[int, Address], None] = lambda row, address: None
 
     def open(self, row: int) -> None:
@@ -114,6 +118,7 @@ class Reception:
         self._audio_type[row] = self._digit_type[row] = NO_PAYLOAD_TYPE
         self._hears[row] = False
         self._leaving.pop(row, None)
+        self.muxed.discard(row)
         self.latched[row] = self._latches[row] = self._digits[row] = None
 
     def take(self, arrived: Pass, tick: int, now: float) -> None:
@@ -148,8 +153,9 @@ class Reception:
         if not is_heard.any():
             return
         everything = is_heard.all()
-        self._heard_tick[rows if everything else rows[is_heard]] = tick
+        self.heard_tick[rows if everything else rows[is_heard]] = tick
         chosen = slice(0, count) if everything else np.flatnonzero(is_heard)
+        self.ssrc[rows[chosen]] = headers.ssrc[:count][chosen]
         self.statistics.count(rows[chosen], headers.sequence_number[:count][chosen])
         is_digit &= is_heard
         if is_digit.any():
@@ -215,13 +221,13 @@ class Reception:
             return True
         if latched is None and latch.is_leaving(address, tick):
             return True
-        silent_ticks = tick - int(self._heard_tick[row])
+        silent_ticks = tick - int(self.heard_tick[row])
         if not latch.admits(address, int(self._headers.sequence_number[at]), self.latched[row], silent_ticks):
             return False
         if self.latched[row] is not None:
             self.forget_source(row)
         self.latched[row] = source
-        self._heard_tick[row] = tick
+        self.heard_tick[row] = tick
         self.on_latched(row, source)
         return True
 
@@ -253,9 +259,11 @@ class Reception:
         for at in places:
             row = arrived.rows[at]
             reason = int(headers.reason[at])
-            if reason:
+            if reason == Reason.IS_RTCP and row in self.muxed:
+                self.on_control(row, self._inbox[at, : arrived.lengths[at]].tobytes(), arrived.sources[at])
+            elif reason:
                 self.refused[row][Reason(reason).sentence] += 1
-                continue
-            self.refused[row]["The payload type was not negotiated."] += 1
-            if self.latched[row] == arrived.sources[at]:
-                self._skip_sequence(row, int(headers.sequence_number[at]))
+            else:
+                self.refused[row]["The payload type was not negotiated."] += 1
+                if self.latched[row] == arrived.sources[at]:
+                    self._skip_sequence(row, int(headers.sequence_number[at]))

@@ -415,6 +415,10 @@ class Rings:
         half[gaps[~is_lost]] = 0
         return lost
 
+    def delay_ms(self, row: int) -> int:
+        """The delay by which the row's sound is held back now."""
+        return int(self.delay.blocks[row]) * 10
+
     def depth_ms(self, row: int) -> int:
         """Milliseconds between the newest block and playout; negative when playout has run past it."""
         return int(self._end_block[row] - self._play_block[row]) * 10

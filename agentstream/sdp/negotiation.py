@@ -28,6 +28,8 @@ FIRST_DYNAMIC = 96
 DIGITS = "telephone-event"
 PROTOCOL = "RTP/AVP"
 UNSPECIFIED = ("0.0.0.0", "::")
+RTCP_TYPES = range(64, 96)
+"""Payload types that look like RTCP packets where both share a port (RFC 5761 section 4)."""
 
 
 @attrs.frozen
@@ -65,6 +67,10 @@ class MediaPlan:
     :ivar codec: its name in :mod:`agentstream.audio.codecs`.
     :ivar send_digit_payload_type: what telephone-events carry that we send; None when the other side takes none.
     :ivar ptime_ms: the packet time that the other side asks for, milliseconds; 20 where it does not say.
+    :ivar control_host: where its RTCP is to go (RFC 3605); "" is ``remote_host``.
+    :ivar control_port: the port of that; 0 is the one behind ``remote_port``.
+    :ivar is_muxed: RTP and RTCP share the port, both ways (RFC 5761).
+    :ivar wants_voip_metrics: it asked for VoIP metrics in extended reports (RFC 3611 section 5).
     :ivar may_send: false on hold (their sendonly or inactive, or the address 0.0.0.0).
     :ivar may_receive: false when they will not send (their recvonly or inactive), or when we hold them.
     """
@@ -80,16 +86,20 @@ class MediaPlan:
     maxptime_ms: int | None = None
     may_send: bool = True
     may_receive: bool = True
+    control_host: str = ""
+    control_port: int = 0
+    is_muxed: bool = False
+    wants_voip_metrics: bool = False
 
 
 def make_offer(local: LocalMedia, before: SessionDescription | None = None) -> SessionDescription:
-    """Our offer: every codec of ours and telephone-event, at each of their clocks.
+    """Our offer: every codec of ours, and telephone-event at each of their clocks. The answer says where RTCP is.
 
     :param before: our last description of the same session. RFC 3264 section 8: its ``m=`` lines keep their places;
         those that were declined stay declined.
     """
     direction = "sendonly" if local.is_holding else "sendrecv"
-    audio = _audio(local, _formats(local, before), direction)
+    audio = _audio(local, _formats(local, before), direction, is_muxed=True)
     if before is None:
         return _describe(local, (audio,))
     place = _place_of_audio(before)
@@ -228,6 +238,7 @@ def accept_answer(offer: SessionDescription, answer: SessionDescription) -> Medi
         send_digit=digits,
         receive_digit=offered.get((DIGITS, clock_hz)) if digits is not None else None,
         is_holding=ours.direction == "sendonly",
+        may_mux=ours.attribute("rtcp-mux") is not None,
     )
 
 
@@ -257,6 +268,7 @@ def _accept(
         send_digit=digits,
         receive_digit=digits,
         is_holding=local.is_holding,
+        may_mux=True,
     )
     if plan.remote_host not in UNSPECIFIED and address_type(plan.remote_host) != address_type(local.host):
         raise RemoteProtocolError("the offer's connection address is of another IP family than ours", 488)
@@ -269,7 +281,7 @@ def _accept(
         (False, True): "recvonly",
         (False, False): "inactive",
     }[(plan.may_send, plan.may_receive)]
-    return plan, _audio(local, formats, direction)
+    return plan, _audio(local, formats, direction, is_muxed=plan.is_muxed, has_metrics=plan.wants_voip_metrics)
 
 
 def _plan(
@@ -282,6 +294,7 @@ def _plan(
     send_digit: int | None,
     receive_digit: int | None,
     is_holding: bool,
+    may_mux: bool,
 ) -> MediaPlan:
     connection = media.connection or description.connection
     if connection is None:
@@ -297,6 +310,8 @@ def _plan(
     direction = media.direction or description.direction or "sendrecv"
     ptime = number(media.attribute("ptime") or "", 1000)
     maxptime = number(media.attribute("maxptime") or "", 1000)
+    control_host, control_port = _control_address(media, str(address))
+    numbers = (send, receive, send_digit, receive_digit)
     return MediaPlan(
         remote_host=str(address),
         remote_port=media.port,
@@ -311,7 +326,44 @@ def _plan(
         # the peer".
         may_send=direction in ("sendrecv", "recvonly") and not address.is_unspecified,
         may_receive=direction in ("sendrecv", "sendonly") and not is_holding,
+        control_host=control_host,
+        control_port=control_port,
+        is_muxed=may_mux
+        and media.attribute("rtcp-mux") is not None
+        and not any(each in RTCP_TYPES for each in numbers if each is not None),
+        wants_voip_metrics=_wants_voip_metrics(description, media),
     )
+
+
+def _control_address(media: MediaDescription, host: str) -> tuple[str, int]:
+    """What ``a=rtcp`` says (RFC 3605 section 2.1), as far as it can be used: a port, and perhaps an address in the
+    family of the RTP's."""
+    words = (media.attribute("rtcp") or "").split()
+    port = number(words[0], 65535) if words else None
+    if not port:
+        return "", 0
+    if len(words) == 1:
+        return "", port
+    try:
+        address = ipaddress.ip_address(words[-1])
+    except ValueError:
+        return "", 0
+    is_usable = (
+        len(words) == 4
+        and "%" not in words[-1]
+        and not address.is_multicast
+        and not address.is_unspecified
+        and (address.version == 6) == (":" in host)
+    )
+    return (str(address), port) if is_usable else ("", 0)
+
+
+def _wants_voip_metrics(description: SessionDescription, media: MediaDescription) -> bool:
+    """``a=rtcp-xr`` at media level, or else at the session's, with voip-metrics in its list (RFC 3611 section 5.1)."""
+    formats = media.attribute("rtcp-xr")
+    if formats is None:
+        formats = next((value for name, value in description.attributes if name == "rtcp-xr"), None)
+    return any(form.split("=")[0] == "voip-metrics" for form in (formats or "").split())
 
 
 def _encoding_of(media: MediaDescription, form: str) -> tuple[str, int] | None:
@@ -334,7 +386,14 @@ def _encoding_of(media: MediaDescription, form: str) -> tuple[str, int] | None:
     return (DIGITS, clock_hz) if name.strip().lower() == DIGITS else None
 
 
-def _audio(local: LocalMedia, formats: list[tuple[int, str]], direction: str) -> MediaDescription:
+def _audio(
+    local: LocalMedia,
+    formats: list[tuple[int, str]],
+    direction: str,
+    *,
+    is_muxed: bool = False,
+    has_metrics: bool = False,
+) -> MediaDescription:
     attributes: list[tuple[str, str | None]] = []
     for payload_type, encoding in formats:
         attributes.append(("rtpmap", f"{payload_type} {encoding}"))
@@ -342,6 +401,10 @@ def _audio(local: LocalMedia, formats: list[tuple[int, str]], direction: str) ->
             # RFC 4733 section 2.5.1.1: what we can receive: 0-9, *, #, A-D.
             attributes.append(("fmtp", f"{payload_type} 0-15"))
     attributes.append(("ptime", str(local.ptime_ms)))
+    if is_muxed:
+        attributes.append(("rtcp-mux", None))
+    if has_metrics:
+        attributes.append(("rtcp-xr", "voip-metrics"))
     attributes.append((direction, None))
     fixed: Attributes = tuple(attributes)
     return MediaDescription("audio", local.port, PROTOCOL, tuple(str(form) for form, _ in formats), None, fixed)

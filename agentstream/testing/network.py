@@ -94,6 +94,7 @@ class MemoryPorts:
         self._free = deque(ports)
         self._ports: dict[int, Address] = {}
         self._queues: dict[int, deque[tuple[bytes, Address]]] = {}
+        self._controls: dict[int, deque[tuple[bytes, Address]]] = {}
         self.discarded = [0] * rows
         self.socket_errors = 0
 
@@ -102,24 +103,34 @@ class MemoryPorts:
             raise ResourceError("no RTP port pair is free; widen [media] ports")
         port = self._free.popleft()
         queue: deque[tuple[bytes, Address]] = deque()
+        control: deque[tuple[bytes, Address]] = deque()
         here = (self._hosts[is_v6], port)
         self._network.bind(here, lambda data, source: queue.append((data, source)))
-        self._ports[row], self._queues[row] = here, queue
+        self._network.bind((here[0], port + 1), lambda data, source: control.append((data, source)))
+        self._ports[row], self._queues[row], self._controls[row] = here, queue, control
         self.discarded[row] = 0
         return port
 
     def close(self, row: int, now: float) -> None:
         here = self._ports.pop(row)
-        del self._queues[row]
+        del self._queues[row], self._controls[row]
         self._network.unbind(here)
+        self._network.unbind((here[0], here[1] + 1))
         self._free.append(here[1])
 
     def sender(self, row: int) -> Callable[[memoryview, Address], object]:
         here = self._ports[row]
         return lambda packet, address: self._network.send(bytes(packet), here, address)
 
+    def control_sender(self, row: int) -> Callable[[memoryview, Address], object]:
+        host, port = self._ports[row]
+        return lambda packet, address: self._network.send(bytes(packet), (host, port + 1), address)
+
     def receive(self, inbox: list[memoryview], into: Pass) -> bool:
         into.forget()
+        for row, control in self._controls.items():
+            if control:
+                into.control.append((row, *control.popleft()))
         for row, queue in self._queues.items():
             if queue:
                 data, source = queue.popleft()
@@ -128,9 +139,11 @@ class MemoryPorts:
                 into.rows.append(row)
                 into.lengths.append(len(data))
                 into.sources.append(source)
-        return bool(into.rows)
+        return bool(into.rows or into.control)
 
     def discard(self) -> None:
+        for control in self._controls.values():
+            control.clear()
         for row, queue in self._queues.items():
             for _ in range(min(len(queue), DISCARDS_A_TICK)):
                 queue.popleft()

@@ -102,11 +102,13 @@ class Phone:
     :param host: the phone's own address, in 127.0.0.0/8 where the server has no trunks.
     :param codecs: what it offers, in order; it speaks the one that the answer names first.
     :param ptime_ms: of its packets, 10 to 60.
+    :param attributes: more lines of its audio's description, such as ``a=rtcp-mux``.
     :param phase_s: how long after the first ``say`` its packets leave, so that none falls together with a tick.
     :ivar responses: every response to its INVITEs, in order of arrival.
     :ivar replies: every response to its other requests.
     :ivar requests: every request of the server's, in order of arrival.
     :ivar arrivals: every RTP packet.
+    :ivar controls: (when, datagram, own port) of all RTCP, on the port behind RTP's or on RTP's own.
     :ivar answer: the server's latest description; None before there is one.
     :ivar acknowledges: False: no 200 is ever acknowledged.
     :ivar takes_events: False: telephone-event is not offered.
@@ -123,6 +125,7 @@ class Phone:
         user: str = "alice",
         codecs: Sequence[str] = ("PCMU", "PCMA"),
         ptime_ms: int = 20,
+        attributes: Sequence[str] = (),
         phase_s: float = 0.005,
     ) -> None:
         self._reactor = reactor
@@ -132,6 +135,7 @@ class Phone:
         self.takes_events = True
         self.codecs = tuple(codecs)
         self.ptime_ms = ptime_ms
+        self.attributes = tuple(attributes)
         self.phase_s = phase_s
         self.skews_ppm: Sequence[float] = ()
         self.rtp_address: Address = (host, next(_ports))
@@ -141,6 +145,7 @@ class Phone:
         self.replies: list[Received] = []
         self.requests: list[Received] = []
         self.arrivals: list[Arrival] = []
+        self.controls: list[tuple[float, bytes, int]] = []
         self.answer: Description | None = None
         self.ended_by = ""
         self.packets_sent = 0
@@ -156,6 +161,7 @@ class Phone:
         sip = _Datagrams(self._sip_received)
         self._sip_port = reactor.listenUDP(0, sip, interface=host, maxPacketSize=65536)
         self._rtp_port = reactor.listenUDP(self.rtp_address[1], _Datagrams(self._rtp_received), interface=host)
+        self._control_port = reactor.listenUDP(self.rtp_address[1] + 1, _Datagrams(self._rtcp_received), interface=host)
         self.sip = SipPeer(host, self._sip_port.getHost().port, user, f"{target[0]}:{target[1]}")
 
     # Signalling
@@ -212,6 +218,7 @@ class Phone:
             *(f"a=rtpmap:{NUMBERS[codec]} {codec}/{RATE_HZ}" for codec in self.codecs),
             *(events if self.takes_events else ()),
             f"a=ptime:{self.ptime_ms}",
+            *self.attributes,
             f"a={self.direction}",
         ]
         return "".join(f"{line}\r\n" for line in lines).encode()
@@ -273,6 +280,7 @@ class Phone:
         self._end("phone")
         self._sip_port.stopListening()
         self._rtp_port.stopListening()
+        self._control_port.stopListening()
 
     # Sound
 
@@ -327,6 +335,11 @@ class Phone:
         source = (self.rtp_address[0], source_port or self.rtp_address[1])
         self._network.send(data, source, self._server_rtp())
 
+    def send_rtcp(self, data: bytes) -> None:
+        """Any bytes to the server's RTCP port, from the phone's own."""
+        host, port = self._server_rtp()
+        self._control_port.write(data, (host, port + 1))
+
     def heard(self, since: float = 0.0) -> bytes:
         """The audio payloads from this time on, in the order of arrival."""
         return b"".join(
@@ -346,7 +359,13 @@ class Phone:
         return self.answer.host, self.answer.port
 
     def _rtp_received(self, data: bytes, source: Address) -> None:
-        self.arrivals.append(Arrival(self._reactor.seconds(), Packet.parse(data)))
+        if 192 <= data[1] <= 223:  # RFC 5761 section 4
+            self.controls.append((self._reactor.seconds(), data, self.rtp_address[1]))
+        else:
+            self.arrivals.append(Arrival(self._reactor.seconds(), Packet.parse(data)))
+
+    def _rtcp_received(self, data: bytes, source: Address) -> None:
+        self.controls.append((self._reactor.seconds(), data, self.rtp_address[1] + 1))
 
     def _begin(self) -> None:
         if self._next_packet is not None or not self._slots:

@@ -49,6 +49,9 @@ SLOT_S = 0.020
 BEHIND_S = 1e-6
 """The clock stops a hair behind the 20 ms grid, so that no sum of floats ends before it."""
 
+EPOCH_S = 1_700_000_000.0
+"""What the wall clock shows when the reactor's clock stands at 0."""
+
 SIP_TIMERS_S = 40.0
 """Longer than every timer of RFC 3261: 64*T1 is 32 s."""
 
@@ -110,7 +113,12 @@ class ServerUnderTest:
             raise
         self.reactor = MemoryReactor()
         self.service = NodeService(
-            self.reactor, self.loaded, make_ports=self._make_ports, in_thread=maybeDeferred, is_alone=False
+            self.reactor,
+            self.loaded,
+            make_ports=self._make_ports,
+            in_thread=maybeDeferred,
+            is_alone=False,
+            wall_clock=lambda: self.reactor.seconds() + EPOCH_S,
         )
         self.timeline: list[Event] = []
         self._log = _Log()

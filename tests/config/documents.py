@@ -50,6 +50,8 @@ GOOD_CONFIG: dict[str, Any] = {
         "speech_above_noise_db": 9.0,
         "speech_start_ms": 100,
         "speech_stop_ms": 400,
+        "silence_event_s": 10,
+        "rtp_timeout_s": 300,
     },
     "stream": {
         "chunk_ms": 100,

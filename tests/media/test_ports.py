@@ -67,13 +67,18 @@ def test_one_datagram_a_row_and_pass(ports: KernelPorts, phone: socket.socket) -
 
 
 @pytest.mark.rfc(3550)
-def test_rtcp_is_bound_and_drained(ports: KernelPorts, phone: socket.socket) -> None:
+def test_rtcp_is_bound_and_handed_on_unless_it_is_oversize(ports: KernelPorts, phone: socket.socket) -> None:
     port = ports.open(0, 0.0)
     phone.sendto(b"report", (HOST, port + 1))
     views, arrived = inbox(), Pass()
     assert ports.receive(views, arrived)
     assert arrived.rows == []
-    assert ports.rtcp_received == 1
+    assert arrived.control == [(0, b"report", phone.getsockname())]
+    ports.control_sender(0)(memoryview(b"back"), phone.getsockname())
+    assert phone.recvfrom(100) == (b"back", (HOST, port + 1))
+    phone.sendto(bytes(PACKET_CAPACITY), (HOST, port + 1))
+    assert ports.receive(views, arrived)
+    assert arrived.control == []
     assert not ports.receive(views, arrived)
 
 

@@ -179,7 +179,8 @@ class TestOurOffer:
     def test_its_text(self) -> None:
         assert self.OURS.serialise().partition(b"t=0 0\r\n")[2] == (
             b"m=audio 20000 RTP/AVP 0 8 101\r\na=rtpmap:0 PCMU/8000\r\na=rtpmap:8 PCMA/8000\r\n"
-            b"a=rtpmap:101 telephone-event/8000\r\na=fmtp:101 0-15\r\na=ptime:20\r\na=sendrecv\r\n"
+            b"a=rtpmap:101 telephone-event/8000\r\na=fmtp:101 0-15\r\na=ptime:20\r\na=rtcp-mux\r\n"
+            b"a=sendrecv\r\n"
         )
 
     def test_an_answer(self) -> None:

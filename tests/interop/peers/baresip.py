@@ -122,12 +122,18 @@ class Baresip:
 
 @contextmanager
 def baresip(
-    folder: Path, wav: Path, codec: str = "PCMU", interface: str = "127.0.0.1", rate_hz: int = 8000
+    folder: Path,
+    wav: Path,
+    codec: str = "PCMU",
+    interface: str = "127.0.0.1",
+    rate_hz: int = 8000,
+    more: str = "",
 ) -> Iterator[Baresip]:
     """Start it with one account that answers by itself and speaks ``wav`` once.
 
     :param interface: its address, IPv4 or IPv6.
     :param rate_hz: samples a second of the file, of the codec and of what it records.
+    :param more: more lines of its config.
     """
     host = f"[{interface}]" if ":" in interface else interface
     (folder / "rec").mkdir(parents=True)
@@ -151,6 +157,7 @@ def baresip(
             modules=modules,
             control_port=control_port,
         )
+        + more
     )
     (folder / "accounts").write_text(
         f"<sip:alice@{host}:{sip_port}>;regint=0;answermode=auto;audio_codecs={codec}/{rate_hz}/1\n"

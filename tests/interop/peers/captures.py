@@ -246,6 +246,51 @@ def tshark_streams(path: Path, first_port: int, last_port: int) -> list[SharkStr
     ]
 
 
+@attrs.frozen
+class SharkControl:
+    """One RTCP datagram as tshark reads it.
+
+    :ivar types: the packet types in it, in order. :ivar is_sound: each length is right and nothing is malformed.
+    :ivar lost: the cumulative losses of its report blocks.
+    """
+
+    source_port: int
+    destination_port: int
+    types: tuple[int, ...]
+    is_sound: bool
+    lost: tuple[int, ...]
+
+
+def tshark_rtcp(path: Path, first_port: int, last_port: int) -> list[SharkControl]:
+    """What ``tshark -Y rtcp`` shows of the datagrams that left these ports or went to them."""
+    fields = "udp.srcport", "udp.dstport", "rtcp.pt", "rtcp.length_check", "_ws.malformed", "rtcp.ssrc.cum_nr"
+    wanted = f"rtcp && udp.port >= {first_port} && udp.port <= {last_port}"
+    shown = subprocess.run(
+        [
+            *("tshark", "-r", path, "--enable-heuristic", "rtp_udp", "--enable-heuristic", "rtcp_udp"),
+            *("-Y", wanted, "-T", "fields", *(part for field in fields for part in ("-e", field))),
+        ],
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=True,
+    ).stdout
+    found = []
+    for line in shown.splitlines():
+        source, destination, types, checks, malformed, lost = line.split("\t")
+        is_sound = not malformed and all(check in ("1", "True") for check in checks.split(","))
+        found.append(
+            SharkControl(
+                int(source),
+                int(destination),
+                tuple(int(kind) for kind in types.split(",")),
+                is_sound,
+                tuple(int(number) for number in lost.split(",") if number),
+            )
+        )
+    return found
+
+
 def write_rtp_pcap(path: Path, payloads: Iterable[bytes], *, payload_type: int, samples: int = 160) -> None:
     """A pcap for SIPp's play_pcap_audio: one RTP packet every ``samples`` / 8000 seconds, in Ethernet frames."""
     with path.open("wb") as file:
