@@ -246,6 +246,30 @@ def test_a_bot_that_goes_while_it_is_held_is_played_out() -> None:
         assert (ended["played_ms"], ended["held_ms"], ended["dropped_ms"]) == (SAID_MS, 0, 0)
 
 
+@pytest.mark.parametrize("mode", ["clear", "pause"])
+def test_positions_are_those_of_the_bots_own_samples(mode: str) -> None:
+    """A bot of 16 kHz on a line of 8: silence behind the fade and the filter's end, and sums that are right."""
+    options = flow(mode)
+    options["step"]["bot"]["url"] = "ws://127.0.0.1:5001/media?sample-rate=16000"
+    with ServerUnderTest(options) as server:
+        said = np.repeat(samples(BOT_VOICE), 2).astype("<i2").tobytes()
+        scene = begin(server, lambda: Speaker(said, chunk_bytes=6400))
+        scene.phone.say(ulaw(caller("speech")))
+        kind = "playback_cleared" if mode == "clear" else "playback_paused"
+        server.advance_until(lambda: server.events(kind))
+        cut = server.now
+        scene.run(1000)
+        heard = np.abs(samples(scene.phone.heard(cut + 0.03)).astype(int))
+        assert heard.max() <= 8
+        fields = scene.fields(kind)
+        rest = fields["dropped_ms" if mode == "clear" else "queued_ms"]
+        assert SAID_MS - 1 <= fields["played_ms"] + rest <= SAID_MS
+        assert fields["played_ms"] == pytest.approx((cut - scene.began) * 1000, abs=25)
+        scene.run(SAID_MS)
+        played = scene.at_ms("playback_resumed") if mode == "pause" else 0
+        assert (played > 0) == (mode == "pause") and scene.bot.marks == ["said"]
+
+
 def test_hold_says_held_and_stop_says_everything() -> None:
     with ServerUnderTest(flow("off", playout_events=True)) as server:
         scene = begin(server)
