@@ -8,6 +8,7 @@ import pytest
 from agentstream.rtp.interval import next_interval
 
 
+@pytest.mark.rfc(3550)
 def test_the_interval_is_random_between_half_and_one_and_a_half_of_the_compensated_minimum() -> None:
     bits = random.Random(1).getrandbits
     intervals = [next_interval(bits) for _ in range(4000)]

@@ -77,6 +77,7 @@ others = (
 )
 
 
+@pytest.mark.rfc(3611)
 @pytest.mark.parametrize("data", GOLDEN)
 def test_golden_bytes_both_ways(data: bytes) -> None:
     assert rtcp.parse(data) == GOLDEN[data]
