@@ -322,3 +322,46 @@ def test_what_wide_calls_need_is_made_at_the_start() -> None:
         world = make_world(4, codecs=names)
         assert (world.plane._wide is not None) == is_there
         world.plane.stop()
+
+
+@pytest.mark.parametrize("codec", [G722, L16], ids=["G722", "L16"])
+def test_any_bytes_of_any_length_harm_nobody(world: World, codec: dict[str, object]) -> None:
+    far, plain = world.call(**codec), world.call()
+    chunks, wide = world.record(plain.leg), heard_at(world, far, WIDE_HZ)
+    generator = np.random.default_rng(9)
+    frames = ulaw_noise(60, seed=8)
+    for frame in frames:
+        for _ in range(int(generator.integers(0, 3))):
+            packet = far.packet(
+                generator.bytes(int(generator.integers(0, 700))), int(str(codec["receive_payload_type"]))
+            )
+            if generator.random() < 0.2:
+                far.timestamp = int(generator.integers(0, 2**32))
+            if generator.random() < 0.1:
+                far.sequence = int(generator.integers(0, 2**16))
+            far.send(packet)
+        plain.say(frame)
+        world.ticks(1)
+    world.ticks(10)
+    assert np.array_equal(sound(chunks), decode(b"".join(frames))), "the call beside it"
+    assert len(wide) == 70
+
+
+@pytest.mark.rfc(3551)
+@pytest.mark.parametrize("payload_bytes", [120, 37])
+def test_g722_in_packets_of_odd_lengths_is_heard_in_order(world: World, payload_bytes: int) -> None:
+    far = world.call(**G722)
+    chunks = heard_at(world, far, WIDE_HZ)
+    sent = payloads(speechlike(0.6))
+    whole = b"".join(sent)
+    at = 0
+    for tick in range(40):
+        while at < len(whole) and at <= 160 * tick:
+            far.send(far.packet(whole[at : at + payload_bytes], 9))
+            at += payload_bytes
+        world.ticks(1)
+    world.ticks(10)
+    heard, expected = sound(chunks), sound([decoded(sent)])
+    size = min(len(heard), len(expected))
+    assert size > 9000
+    assert np.array_equal(heard[:size], expected[:size])
