@@ -165,7 +165,8 @@ class Reports:
             self._sessions[row] = _Session(ssrc, cname, *senders, plan, signalling_host)
             self._schedule(row, now + next_interval(self._random_bits, is_first=True))
             return
-        if _described_address(session.plan) != _described_address(plan):
+        before = session.plan
+        if _described_address(before) != _described_address(plan) or before.is_muxed != plan.is_muxed:
             session.learnt = None
         session.plan, session.signalling_host = plan, signalling_host
 

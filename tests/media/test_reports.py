@@ -263,6 +263,18 @@ class TestWhereItGoes:
         world.plane.stop()
 
     @pytest.mark.rfc(5761)
+    def test_what_was_learnt_on_one_port_does_not_hold_on_two(self) -> None:
+        world = make_world()
+        far = world.call(is_muxed=True)
+        far.send_raw(compound(ReceiverReport(far.ssrc)))
+        world.ticks(1)
+        far.leg.describe(make_plan(far.address), "10.0.0.2", "host")
+        control = Control(world, far, next_port(far))
+        world.ticks(400)
+        assert control.got
+        world.plane.stop()
+
+    @pytest.mark.rfc(5761)
     def test_rtcp_on_the_port_of_rtp_that_nobody_agreed_on_is_counted(self) -> None:
         world = make_world()
         far, _ = make_call(world)
