@@ -21,6 +21,7 @@ from agentstream.config.model import Account, Config
 from agentstream.flow.barge_in import BargeInWatch
 from agentstream.flow.call import utc_now
 from agentstream.flow.dynamic_url import ask_for_url, call_query
+from agentstream.flow.ledger import NodeLedger, StreamLedger
 from agentstream.interfaces import ICall, IStream, StreamEnd, StreamSpec
 from agentstream.media.plane import MediaLeg
 from agentstream.media.playback import BARGE_IN, Position
@@ -49,7 +50,16 @@ class Stream:
     :ivar sid: 32 lower-case characters.
     """
 
-    def __init__(self, reactor: Any, media: MediaLeg, spec: StreamSpec, rate_hz: int, sid: str, call: ICall) -> None:
+    def __init__(
+        self,
+        reactor: Any,
+        media: MediaLeg,
+        spec: StreamSpec,
+        rate_hz: int,
+        sid: str,
+        call: ICall,
+        ledger: NodeLedger,
+    ) -> None:
         self.sid = sid
         self._reactor = reactor
         self._media = media
@@ -57,6 +67,7 @@ class Stream:
         # Who only listens has no voice, and must not take another bot's away.
         self._voice = media.voice(rate_hz) if spec.two_way else None
         self._position_before = self._voice.position if self._voice is not None else Position()
+        self._ledger = StreamLedger(reactor.seconds, ledger)
         self._barge_in: BargeInWatch | None = None
         self._refused_samples = 0
         self._began_ms: int | None = None
@@ -198,12 +209,12 @@ class Stream:
             return
         watch = self._barge_in
         if watch is None:
-            self._voice.write(pcm)
+            self._ledger.write(self._voice, pcm)
         elif watch.is_dropping:
             self._refused_samples += len(pcm) // 2
             watch.media_dropped()
         else:
-            self._voice.write(pcm)
+            self._ledger.write(self._voice, pcm)
             watch.media_queued(self._voice.queued_ms / 1000)
 
     def mark_received(self, name: str) -> None:
@@ -243,6 +254,7 @@ class Stream:
             clean=end.clean,
             reason=end.reason,
             **counters,
+            **self._ledger.fields(),
         )
         if self._voice is not None and end.clean and self._spec.play_out and end.code in PLAYED_OUT_CODES:
             self._voice.mark(lambda is_played: self._finish())
@@ -326,6 +338,7 @@ class StreamOpener:
     :ivar wall_clock: the time of day, in UTC.
     :ivar trusted_endpoint: the way to hosts that the operator named.
     :ivar public_endpoint: the way to hosts that an HTTP answer named.
+    :ivar ledger: what the sound of all bots waited for.
     """
 
     reactor: Any
@@ -334,6 +347,7 @@ class StreamOpener:
     wall_clock: Callable[[], datetime.datetime] = utc_now
     trusted_endpoint: EndpointFactory = tcp_endpoint
     public_endpoint: EndpointFactory = public_endpoint
+    ledger: NodeLedger = attrs.Factory(NodeLedger)
 
     def open(self, media: MediaLeg, spec: StreamSpec, call: ICall, digits: Digits, speech: Speech) -> Deferred[IStream]:
         """Connect a bot to a leg. Errbacks with StreamFailed; cancelling gives up."""
@@ -359,7 +373,7 @@ class StreamOpener:
             url = split_url(spec.url)
         parameters = read_query(url.query)
         rate_hz = parameters.sample_rate
-        stream = Stream(self.reactor, media, spec, rate_hz, sid, call)
+        stream = Stream(self.reactor, media, spec, rate_hz, sid, call, self.ledger)
         call.event("stream_connecting", stream_sid=sid, url=url.public)
         if parameters.left_out:
             call.event("custom_parameters_left_out", stream_sid=sid, names=list(parameters.left_out))

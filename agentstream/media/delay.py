@@ -48,6 +48,8 @@ class PlayoutDelay:
     :ivar blocks: the present delay of each row in blocks, which is what its middle packet has to spare; a new anchor
         takes it over.
     :ivar surplus: blocks that each row may leave out.
+    :ivar waited: how many packets of each leg had so many blocks to spare, int64 (rows, BINS), LATE_BINS of lateness
+        first; forgets nothing.
     """
 
     def __init__(self, rows: int, least: int, most: int) -> None:
@@ -58,6 +60,7 @@ class PlayoutDelay:
         self._patience = np.zeros(rows, np.int64)
         self.blocks = np.zeros(rows, np.int64)
         self.surplus = np.zeros(rows, np.int64)
+        self.waited = np.zeros((rows, BINS), np.int64)
         self.has_surplus = False
 
     @property
@@ -68,6 +71,7 @@ class PlayoutDelay:
     def open(self, row: int, blocks: int) -> None:
         """A new leg begins with this delay."""
         self.blocks[row] = blocks
+        self.waited[row] = 0
         self.forget(row)
 
     def forget(self, row: int) -> None:
@@ -81,7 +85,9 @@ class PlayoutDelay:
         :param ahead: blocks between each one's first block and playout; below zero for one that is late.
         """
         self._shares[rows] *= np.float32(1 - FORGET)
-        self._shares[rows, np.clip(ahead + LATE_BINS, 0, BINS - 1)] += np.float32(FORGET)
+        bins = np.clip(ahead + LATE_BINS, 0, BINS - 1)
+        self._shares[rows, bins] += np.float32(FORGET)
+        self.waited[rows, bins] += 1
         self._packets[rows] += 1
 
     def lack(self, row: int) -> int:
@@ -131,3 +137,11 @@ class PlayoutDelay:
         shares = self._shares[row]
         shares[blocks:] = shares[: BINS - blocks].copy()
         shares[:blocks] = 0
+
+
+def wait_ms(waited: IntArray, percent: float) -> int:
+    """How long, in ms, this share of packets waited at the most; 0 for none."""
+    totals = np.cumsum(waited)
+    if not totals[-1]:
+        return 0
+    return 10 * max(0, int(np.searchsorted(totals, totals[-1] * percent / 100.0)) - LATE_BINS)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from bisect import bisect_left
 from collections import Counter
 from collections.abc import Mapping
 from typing import Any
@@ -76,3 +77,46 @@ class LegTotals:
         other.counts.update(self.counts)
         other.refused.update(self.refused)
         return other
+
+
+SPREAD_EDGES_S = (0.01, 0.02, 0.03, 0.04, 0.06, 0.08, 0.1, 0.15, 0.2, 0.3, 0.5, 1.0, 2.0, 5.0)
+"""Upper edges of what a :class:`Spread` tells apart."""
+
+
+class Spread:
+    """How durations spread, in a few bins: small enough for each stream to have its own.
+
+    :param whole: what each one is added to as well.
+    """
+
+    def __init__(self, whole: Spread | None = None) -> None:
+        self._whole = whole
+        self._counts = [0] * (len(SPREAD_EDGES_S) + 1)
+        self.count = 0
+        self.sum_s = 0.0
+        self.most_s = 0.0
+
+    def add(self, seconds: float) -> None:
+        """Count one duration."""
+        self._counts[bisect_left(SPREAD_EDGES_S, seconds)] += 1
+        self.count += 1
+        self.sum_s += seconds
+        self.most_s = max(self.most_s, seconds)
+        if self._whole is not None:
+            self._whole.add(seconds)
+
+    def buckets(self) -> list[int]:
+        """Cumulative counts at SPREAD_EDGES_S."""
+        totals, seen = [], 0
+        for count in self._counts[:-1]:
+            seen += count
+            totals.append(seen)
+        return totals
+
+    def percentile_ms(self, percent: float) -> float:
+        """The upper edge, in ms, of the bin that this share does not pass, and never more than the longest."""
+        wanted, most = self.count * percent / 100.0, round(self.most_s * 1000, 1)
+        for edge, seen in zip(SPREAD_EDGES_S, self.buckets(), strict=True):
+            if seen >= wanted:
+                return min(edge * 1000, most)
+        return most

@@ -14,6 +14,7 @@ from collections.abc import Callable, Iterator
 
 import attrs
 import numpy as np
+import numpy.typing as npt
 from twisted.internet.defer import Deferred
 from twisted.internet.interfaces import IReactorTime
 from twisted.internet.task import LoopingCall
@@ -22,6 +23,7 @@ from twisted.logger import Logger
 from agentstream.audio.activity import ActivitySettings
 from agentstream.audio.codecs import Codec, codec_named
 from agentstream.errors import LocalProtocolError, ResourceError
+from agentstream.media.delay import BINS, wait_ms
 from agentstream.media.ears import ChunkFn
 from agentstream.media.egress import Egress, digit_slots
 from agentstream.media.latch import Latch
@@ -95,6 +97,8 @@ class LegStatistics:
     :ivar jitter_ms: interarrival jitter (RFC 3550 A.8) of the ticks that found the packets, so in steps of 20 ms.
     :ivar concealed_ms: lost audio that was made up.
     :ivar playout_ms: the delay by which the far end's sound is held back now.
+    :ivar waited_p50_ms: and ``waited_p95_ms``: how long its packets waited for their turn, from the tick that read
+        them, in steps of 10 ms; those that came too late waited for nothing.
     :ivar stretched_ms: what was added to that delay while it grew, and ``left_out_ms`` what was taken in pauses.
     :ivar foreign: from sources that were not heard.
     :ivar discarded: of a flood, unread.
@@ -114,6 +118,8 @@ class LegStatistics:
     jitter_ms: float
     concealed_ms: int
     playout_ms: int
+    waited_p50_ms: int
+    waited_p95_ms: int
     stretched_ms: int
     left_out_ms: int
     foreign: int
@@ -191,6 +197,7 @@ class MediaPlane:
         self.tick_duration = TimeHistogram()
         self.tick_lateness = TimeHistogram()
         self.ended = LegTotals()
+        self.ended_waits = np.zeros(BINS, np.int64)
         self.late_slots = 0
         self.skipped_slots = 0
         self._loop = LoopingCall.withCount(self._run_tick)
@@ -471,10 +478,26 @@ class MediaPlane:
     def _playout_ms(self, row: int) -> int:
         return self._rings_of(row)[-1 if self._is_coded.get(row) else 0].delay_ms(row)
 
+    def waits(self, row: int) -> npt.NDArray[np.int64]:
+        """Packets of a row by the blocks that they had to spare; see :class:`agentstream.media.delay.PlayoutDelay`."""
+        waited = np.zeros(BINS, np.int64)
+        for rings in self._rings_of(row):
+            waited += rings.delay.waited[row]
+        return waited
+
+    def all_waits(self) -> npt.NDArray[np.int64]:
+        """The same of every leg there has been."""
+        rows = list(self._legs)
+        total: npt.NDArray[np.int64] = self.ended_waits + self._rings.delay.waited[rows].sum(axis=0)
+        if self._wide is not None:
+            total += self._wide.rings.delay.waited[[row for row in rows if row in self._wide.rows]].sum(axis=0)
+        return total
+
     def statistics(self, row: int) -> LegStatistics:
         """What a row's wire has seen so far."""
         wire, refused = self._reception.statistics, self._reception.refused[row]
         rings = self._rings_of(row)
+        waited = self.waits(row)
         return LegStatistics(
             received=int(wire.received[row]),
             lost=max(0, wire.lost(row)),
@@ -483,6 +506,8 @@ class MediaPlane:
             jitter_ms=round(wire.jitter_ms(row), 2),
             concealed_ms=sum(int(ring.concealed[row]) for ring in rings) * 10,
             playout_ms=self._playout_ms(row),
+            waited_p50_ms=wait_ms(waited, 50),
+            waited_p95_ms=wait_ms(waited, 95),
             stretched_ms=sum(int(ring.stretched[row]) for ring in rings) * 10,
             left_out_ms=sum(int(ring.left_out[row]) for ring in rings) * 10,
             foreign=int(self._reception.foreign[row]),
@@ -646,6 +671,7 @@ class MediaLeg:
         if self._final is not None:
             return
         self._final = self._plane.statistics(self._row)
+        self._plane.ended_waits += self._plane.waits(self._row)
         self._plane.ended.add(attrs.asdict(self._final))
         for stop in self._listening:
             stop()

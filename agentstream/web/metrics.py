@@ -8,13 +8,16 @@ from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
 import attrs
+import numpy as np
+import numpy.typing as npt
 from prometheus_client import CollectorRegistry, generate_latest
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, HistogramMetricFamily, Metric
 
 from agentstream import __version__
 from agentstream.flow.recordings import Recordings
 from agentstream.flow.switchboard import Switchboard
-from agentstream.media.measure import LegTotals, TimeHistogram
+from agentstream.media.delay import BINS, LATE_BINS
+from agentstream.media.measure import SPREAD_EDGES_S, LegTotals, TimeHistogram
 from agentstream.media.plane import LegStatistics, MediaLeg, MediaPlane
 from agentstream.media.slack import SlackCollector
 from agentstream.net.edge import SipEdge
@@ -22,6 +25,8 @@ from agentstream.web.counts import STREAM_COUNTERS, CallCounts
 
 EDGES_S = (0.0005, 0.001, 0.002, 0.005, 0.01, 0.015, 0.02, 0.03, 0.05, 0.1, 0.2)
 """Upper edges of the histograms of the tick."""
+
+WAIT_EDGES_S = (0.0, 0.01, 0.02, 0.03, 0.04, 0.06, 0.08, 0.1, 0.15, 0.2, 0.3, 0.4)
 
 SLICE = 20
 """Legs that are looked at in one go: some hundred microseconds."""
@@ -56,10 +61,12 @@ class Gathered:
     """What the legs add up to at one moment.
 
     :ivar totals: of the legs that are over and of those that are up.
+    :ivar waits: packets by the blocks of 10 ms that they had to spare.
     :ivar playout_s: the delays of those that are up.
     """
 
     totals: LegTotals
+    waits: npt.NDArray[np.int64]
     playout_s: list[float] = attrs.Factory(list)
 
     def add(self, one: LegStatistics) -> None:
@@ -82,7 +89,7 @@ class NodeMetrics:
 
     def gather(self) -> Iterator[Gathered | None]:
         """Look at the legs slice by slice, so that no tick waits for it; the last one that comes is the result."""
-        gathered = Gathered(self.plane.ended.copy())
+        gathered = Gathered(self.plane.ended.copy(), self.plane.all_waits())
         legs: list[MediaLeg] = self.plane.open_legs
         for at in range(0, len(legs), SLICE):
             for leg in legs[at : at + SLICE]:
@@ -147,11 +154,24 @@ class NodeMetrics:
         yield self._count("rtp_concealed_seconds", "Lost sound that was made up.", counts["concealed_ms"] / 1000)
         reasons = [((reason,), float(count)) for reason, count in sorted(gathered.totals.refused.items())]
         yield self._counter("rtp_refused", "Packets that were not heard, by reason.", reasons, "reason")
+        yield self._waits(gathered.waits)
         delays = gathered.playout_s or [0.0]
         yield self._gauge(
             "playout_delay_median_seconds", "Delay of the jitter buffers now, median.", statistics.median(delays)
         )
         yield self._gauge("playout_delay_most_seconds", "Delay of the jitter buffers now, longest.", max(delays))
+
+    def _waits(self, waits: npt.NDArray[np.int64]) -> Metric:
+        """In bins of 10 ms; what came too late waited for nothing."""
+        blocks = np.maximum(np.arange(BINS) - LATE_BINS, 0)
+        edges = [(str(edge), float(waits[blocks <= round(edge * 100)].sum())) for edge in WAIT_EDGES_S]
+        family = HistogramMetricFamily(
+            "agentstream_playout_wait_seconds",
+            "How long RTP packets waited for their turn, from the tick that read them.",
+            labels=("node",),
+        )
+        family.add_metric((self.node,), [*edges, ("+Inf", float(waits.sum()))], float((waits * blocks).sum()) / 100)
+        return family
 
     def _calls(self) -> Iterator[Metric]:
         counts, switchboard, files = self.counts, self.switchboard, self.recordings
@@ -202,6 +222,15 @@ class NodeMetrics:
         yield self._count("streams_failed", "Bots that were not reached.", counts.streams_failed)
         by_end = [((str(is_clean).lower(),), float(count)) for is_clean, count in sorted(counts.streams_ended.items())]
         yield self._counter("streams_ended", "Streams that are over, by whether they ended cleanly.", by_end, "clean")
+        ledger = self.switchboard.streams.ledger
+        for name, doc, spread in (
+            ("bot_to_wire", "From a message of a bot with an empty queue to its first RTP packet.", ledger.to_wire),
+            ("bot_queue", "What was queued already when a message of a bot came.", ledger.queued),
+        ):
+            family = HistogramMetricFamily(f"agentstream_{name}_seconds", doc, labels=("node",))
+            buckets = [(str(edge), float(count)) for edge, count in zip(SPREAD_EDGES_S, spread.buckets(), strict=True)]
+            family.add_metric((self.node,), [*buckets, ("+Inf", float(spread.count))], spread.sum_s)
+            yield family
         for name in STREAM_COUNTERS:
             doc = f"{STREAM_DOCS[name]} Of streams that are over."
             yield self._count(f"stream_{name}", doc, counts.passed[name])

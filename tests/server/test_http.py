@@ -11,12 +11,13 @@ from prometheus_client.parser import text_string_to_metric_families
 from twisted.internet.protocol import ClientFactory, Factory, Protocol
 
 from agentstream.errors import StartError
-from agentstream.testing.bots import Echo
+from agentstream.testing.bots import Echo, Session
 from agentstream.testing.phone import speech
 from agentstream.testing.server import ServerUnderTest
-from tests.server.kit import bot_flow
+from tests.server.kit import bot_flow, pcm
 
 HTTP = {"http": {"listen": "tcp:8080:interface=127.0.0.1"}}
+PIECE = pcm(speech(500))
 OPERATING = Path(__file__).parents[2] / "docs" / "operating.md"
 
 
@@ -155,3 +156,55 @@ def test_every_metric_is_documented() -> None:
     told = set(re.findall(r"^# TYPE (\S+)", page, re.MULTILINE)) | {"agentstream_gc_pause_seconds"}
     documented = set(re.findall(r"^\| `(agentstream_\w+)", OPERATING.read_text(), re.MULTILINE))
     assert told == documented
+
+
+def test_what_sound_waits_for_is_measured_at_the_wire() -> None:
+    """A bot that answers out of silence: from its message to the packet; and what was queued when a message came."""
+
+    class Twice(Session):
+        """Says half a second, and again half a second while the first is still played."""
+
+        def on_start(self, start: dict[str, Any]) -> None:
+            self.say(PIECE)
+            self.say(PIECE)
+
+    with ServerUnderTest(bot_flow(), {**HTTP, "media": {"playout_ms": 60, "playout_min_ms": 60}}) as server:
+        server.bot(Twice)
+        phone = server.call()
+        phone.say(speech(1000))
+        server.advance(2)
+        during = metrics(server)
+        phone.hang_up()
+        server.advance(1)
+        [ended], [leg_ended] = server.events("stream_ended"), server.events("leg_ended")
+        started = server.events("stream_started")[0].at
+        first = next(arrival.at for arrival in phone.arrivals if set(arrival.packet.payload) != {0xFF})
+        after = metrics(server)
+    # One message met an empty queue, the other 500 ms of sound.
+    assert during["agentstream_bot_to_wire_seconds_count"] == after["agentstream_bot_to_wire_seconds_count"] == 1
+    waited = after["agentstream_bot_to_wire_seconds_sum"]
+    assert ended.fields["to_wire_most_ms"] == round(waited * 1000, 1)
+    assert 0 <= waited <= min(0.021, first - started + 0.001)
+    assert (ended.fields["queued_p50_ms"], ended.fields["queued_most_ms"]) == (10, 500)
+    # 50 packets: the first sets the time of the others, each of which waited for its turn as long as the delay says.
+    assert during["agentstream_playout_wait_seconds_count"] == after["agentstream_playout_wait_seconds_count"] == 49
+    assert leg_ended.fields["rtp_waited_p50_ms"] == leg_ended.fields["rtp_playout_ms"] == 60
+    assert after["agentstream_playout_wait_seconds_bucket{le=0.06}"] == 49
+    assert after["agentstream_playout_wait_seconds_bucket{le=0.04}"] == 0
+
+
+def test_a_clear_before_the_first_packet_is_no_measurement() -> None:
+    class Undecided(Session):
+        def on_start(self, start: dict[str, Any]) -> None:
+            self.say(PIECE)
+            self.clear()
+
+    with ServerUnderTest(bot_flow()) as server:
+        server.bot(Undecided)
+        phone = server.call()
+        server.advance(1)
+        phone.hang_up()
+        server.advance(1)
+        [ended] = server.events("stream_ended")
+    assert "to_wire_p50_ms" not in ended.fields
+    assert ended.fields["queued_most_ms"] == 0

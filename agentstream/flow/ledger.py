@@ -1,0 +1,66 @@
+"""What the sound of bots waits for: measured at each message and at the wire, never for each packet.
+
+``to_wire`` is the time from a message that met an empty queue to the end of the slot in which the packet with its first
+sample left; ``queued`` is what was queued before a message when that came.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import attrs
+
+from agentstream.media.measure import Spread
+from agentstream.media.playback import Playback
+
+FIRST_BYTES = 2
+"""One sample: what is behind it is joined to it without a seam."""
+
+
+@attrs.define
+class NodeLedger:
+    """All streams of a node, those that are up included."""
+
+    to_wire: Spread = attrs.Factory(Spread)
+    queued: Spread = attrs.Factory(Spread)
+
+
+class StreamLedger:
+    """One stream.
+
+    :param seconds: the clock, in monotonic seconds.
+    """
+
+    def __init__(self, seconds: Callable[[], float], node: NodeLedger) -> None:
+        self._seconds = seconds
+        self.to_wire = Spread(node.to_wire)
+        self.queued = Spread(node.queued)
+
+    def write(self, voice: Playback, pcm: bytes) -> None:
+        """Queue one message's sound, and note what it waits for."""
+        self.queued.add(voice.queued_ms / 1000)
+        if len(pcm) <= FIRST_BYTES or not voice.is_silent:
+            voice.write(pcm)
+            return
+        asked = self._seconds()
+
+        def left(is_played: bool) -> None:
+            if is_played:
+                self.to_wire.add(self._seconds() - asked)
+
+        voice.write(pcm[:FIRST_BYTES])
+        voice.mark(left)
+        voice.write(pcm[FIRST_BYTES:])
+
+    def fields(self) -> dict[str, float]:
+        """For the record of the stream's end, in ms; nothing where nothing was measured."""
+        return {
+            f"{name}_{what}_ms": value
+            for name, spread in (("to_wire", self.to_wire), ("queued", self.queued))
+            if spread.count
+            for what, value in (
+                ("p50", spread.percentile_ms(50)),
+                ("p95", spread.percentile_ms(95)),
+                ("most", round(spread.most_s * 1000, 1)),
+            )
+        }
