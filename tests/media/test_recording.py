@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import sys
 from collections import Counter
+from typing import Any
 
 import attrs
 import numpy as np
 import pytest
 
 from agentstream.audio import g711
+from agentstream.media import recording
 from agentstream.media.plane import MediaPlane
 from agentstream.media.recording import BLOCK_FRAMES, Sound, Tape
 from tests.media.kit import World, decode, make_plan, make_world, ulaw_noise
@@ -192,3 +195,41 @@ def test_a_leg_that_is_closed_ends_its_recording(world: World, shelf: Shelf) -> 
     assert shelf.calls == told
     with pytest.raises(Exception, match="the leg is closed"):
         far.leg.record()
+
+
+def test_a_tick_makes_the_same_calls_for_ten_recordings_and_for_two_hundred() -> None:
+    """But for those whose block is whole in it."""
+
+    def calls_of(rows: int) -> Counter[str]:
+        world = make_world(rows)
+        shelf = Shelf(world.plane)
+        ends = [world.call() for _ in range(rows)]
+        world.plane.tapes._load = [1] * (BLOCK_FRAMES - 1) + [
+            0
+        ]  # all blocks are whole in one tick, and not in this one
+        for far in ends:
+            far.leg.record()
+            world.plane.tapes._load = [1] * (BLOCK_FRAMES - 1) + [0]
+            world.plane.tapes.begin_tick()
+        world.ticks(2)
+        calls: Counter[str] = Counter()
+
+        def count(frame: Any, event: str, argument: Any) -> None:
+            if event == "call" and frame.f_code.co_filename == recording.__file__:
+                calls[frame.f_code.co_qualname] += 1
+            elif event == "c_call" and frame.f_code.co_filename == recording.__file__:
+                calls[argument.__qualname__] += 1
+
+        told = shelf.calls
+        sys.setprofile(count)
+        try:
+            world.plane.tick(1, world.clock.seconds())
+        finally:
+            sys.setprofile(None)
+        assert shelf.calls == told
+        world.plane.stop()
+        return calls
+
+    few = calls_of(10)
+    assert few["Tapes.hear"] == few["Tapes.say"] == 1
+    assert few == calls_of(200)
