@@ -233,3 +233,19 @@ def test_a_tick_makes_the_same_calls_for_ten_recordings_and_for_two_hundred() ->
     few = calls_of(10)
     assert few["Tapes.hear"] == few["Tapes.say"] == 1
     assert few == calls_of(200)
+
+
+def test_a_call_in_g722_is_recorded_at_the_rate_of_telephones(world: World, shelf: Shelf) -> None:
+    """Both sides are what a listener at 8 kHz hears."""
+    far = world.call(codec="G722", send_payload_type=9, receive_payload_type=9)
+    inbound, outbound = world.record(far.leg), []
+    far.leg.hear(20, lambda chunk, timestamp_ms: outbound.append(chunk.copy()), track="outbound")
+    tape = far.leg.record()
+    far.leg.playback.write_samples(decode(b"".join(ulaw_noise(30, seed=8))))
+    for frame in ulaw_noise(40, seed=9):  # any bytes are sound in G.722
+        far.send(far.packet(frame, 9))
+        world.ticks(1)
+    heard, said = shelf.both(tape, tape.stop())
+    np.testing.assert_array_equal(heard, np.concatenate(inbound))
+    np.testing.assert_array_equal(said, np.concatenate(outbound))
+    assert np.count_nonzero(heard) > 30 * FRAME and np.count_nonzero(said) > 25 * FRAME
