@@ -26,12 +26,15 @@ class ServerSettings:
     :ivar bots: user part to dial -> the bot's URL; each is a flow of one voicebot step.
     :ivar chunk_ms: milliseconds of sound in one media message.
     :ivar max_calls: calls at once; the range of RTP ports is chosen to hold twice as many.
+    :ivar fixed_playout_ms: a playout delay that does not follow the arrivals, where sound is recognised frame by frame;
+        0 leaves it to the defaults.
     """
 
     sip_port: int
     bots: Mapping[str, str]
     chunk_ms: int = 100
     max_calls: int = 10
+    fixed_playout_ms: int = 0
     first_rtp_port: int = 20000
 
     def write(self, folder: Path) -> Path:
@@ -46,6 +49,7 @@ class ServerSettings:
             f'listen = "{HOST}"',
             f'ports = "{self.first_rtp_port}-{last}"',
             f"max_calls = {self.max_calls}",
+            *self._playout(),
             "[stream]",
             f"chunk_ms = {self.chunk_ms}",
             "[flows]",
@@ -64,6 +68,10 @@ class ServerSettings:
         config = folder / "agentstream.toml"
         config.write_text("\n".join(lines) + "\n")
         return config
+
+    def _playout(self) -> list[str]:
+        names = ("playout_ms", "playout_min_ms", "playout_max_ms") if self.fixed_playout_ms else ()
+        return [f"{name} = {self.fixed_playout_ms}" for name in names]
 
 
 def _toml(text: str) -> str:

@@ -19,6 +19,9 @@ BINS = 64
 FORGET = 1 / 250
 """Weight of the newest packet: 5 s of 20 ms packets make up nearly two thirds of the histogram."""
 
+HEAVY = 1e4
+"""The weight at which a row's histogram is made light again."""
+
 LATE_SHARE = 0.01
 """The share of packets for which no time is kept to spare."""
 
@@ -34,7 +37,7 @@ QUIET_PEAK = 180
 PATIENCE_TICKS = 100
 """After each 2 s with surplus and no such block, twice the peak counts as quiet, up to LOUDEST_QUIET."""
 
-LOUDEST_QUIET = 2880
+LOUDEST_QUIET = 720
 
 IntArray = npt.NDArray[np.int64]
 
@@ -56,6 +59,7 @@ class PlayoutDelay:
         self._least = least
         self._most = most
         self._shares = np.zeros((rows, BINS), np.float32)
+        self._weight = np.ones(rows, np.float32)
         self._packets = np.zeros(rows, np.int64)
         self._patience = np.zeros(rows, np.int64)
         self.blocks = np.zeros(rows, np.int64)
@@ -77,6 +81,7 @@ class PlayoutDelay:
     def forget(self, row: int) -> None:
         """Another source, or another anchor: what was measured does not hold for it."""
         self._shares[row] = 0
+        self._weight[row] = 1
         self._packets[row] = self._patience[row] = self.surplus[row] = 0
 
     def observe(self, rows: IntArray, ahead: IntArray) -> None:
@@ -84,9 +89,11 @@ class PlayoutDelay:
 
         :param ahead: blocks between each one's first block and playout; below zero for one that is late.
         """
-        self._shares[rows] *= np.float32(1 - FORGET)
-        bins = np.clip(ahead + LATE_BINS, 0, BINS - 1)
-        self._shares[rows, bins] += np.float32(FORGET)
+        bins = np.minimum(np.maximum(ahead + LATE_BINS, 0), BINS - 1)
+        # Instead of making all that is remembered lighter, each packet weighs a little more than the one before it.
+        weight = self._weight[rows]
+        self._shares[rows, bins] += weight
+        self._weight[rows] = weight * np.float32(1 / (1 - FORGET))
         self.waited[rows, bins] += 1
         self._packets[rows] += 1
 
@@ -98,6 +105,10 @@ class PlayoutDelay:
 
     def review(self, high: int) -> None:
         """Work out delay and surplus of rows 0 to high - 1; a few times a second is enough."""
+        heavy = np.flatnonzero(self._weight[:high] > HEAVY)
+        if len(heavy):
+            self._shares[heavy] /= self._weight[heavy, None]
+            self._weight[heavy] = 1
         totals = np.cumsum(self._shares[:high], axis=1)
         whole = totals[:, -1:]
         # The first bins at which more than the late share, and more than half, of what is remembered has arrived.
@@ -113,7 +124,7 @@ class PlayoutDelay:
     def quiet_peak(self, rows: IntArray) -> IntArray:
         """The peak below which a block of each of these rows may be left out; asked once a tick."""
         self._patience[rows] += 1
-        doublings = np.minimum(self._patience[rows] // PATIENCE_TICKS, 4)
+        doublings = np.minimum(self._patience[rows] // PATIENCE_TICKS, 2)
         peaks: IntArray = np.minimum(QUIET_PEAK << doublings, LOUDEST_QUIET)
         return peaks
 
