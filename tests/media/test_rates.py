@@ -139,3 +139,28 @@ def test_the_outbound_track_is_what_is_sent(world: World, rate_hz: int) -> None:
     world.slots(20)  # a late tick: both tracks keep one time
     world.ticks(2)
     assert abs(len(inbound) - len(outbound)) <= 1
+
+
+def test_the_added_delay_is_the_two_filters(world: World) -> None:
+    """An echo at 8, 16 and 24 kHz of the same sound: by how much each comes later (printed with ``pytest -s``)."""
+    sound = np.convolve(np.random.default_rng(5).normal(0, 6000, 160 * 100), np.ones(4) / 4, "same").astype(np.int16)
+    said = g711.PCM_TO_ULAW[sound.view(np.uint16)].reshape(-1, 160)
+    lags = {}
+    for rate_hz in (8000, *RATES):
+        far = world.call()
+        voice = far.leg.voice(rate_hz)
+        far.leg.hear(20, lambda chunk, at, voice=voice: voice.write(chunk.tobytes()), rate_hz)
+        for frame in said:
+            far.say(frame.tobytes())
+            world.ticks(1)
+        back = heard_samples(far.heard())[: len(sound)]
+        # Eight times finer than a sample, by the phase of the cross spectrum around its peak.
+        size = 2 * len(sound)
+        spectrum = np.fft.rfft(back, size) * np.conj(np.fft.rfft(sound.astype(float), size))
+        fine = np.fft.irfft(np.pad(spectrum, (0, 7 * size // 2)), 8 * size)
+        lags[rate_hz] = int(np.argmax(fine)) / 64
+        far.leg.close()
+    for rate_hz in RATES:
+        added_ms = lags[rate_hz] - lags[8000]
+        print(f"8 to {rate_hz // 1000} to 8 kHz through an echoing bot adds {added_ms:.2f} ms")
+        assert added_ms == pytest.approx(2.75, abs=0.1)
