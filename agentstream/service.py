@@ -31,7 +31,8 @@ from agentstream.flow.prompts import Prompts
 from agentstream.flow.recordings import InThread, Recordings
 from agentstream.flow.stream import StreamOpener
 from agentstream.flow.switchboard import Switchboard
-from agentstream.media.plane import RATE_HZ, MediaPlane, MediaSettings
+from agentstream.media.leg import RATE_HZ
+from agentstream.media.plane import MediaPlane, MediaSettings
 from agentstream.media.ports import DatagramPorts, KernelPorts
 from agentstream.media.slack import SlackCollector
 from agentstream.net.connections import ConnectionLimits

@@ -17,7 +17,7 @@ from agentstream.flow.ileg import ILeg, IRecording
 from agentstream.flow.recordings import Recording, Recordings
 from agentstream.flow.stream import StreamOpener
 from agentstream.interfaces import Audio, ICall, IStream, StreamSpec
-from agentstream.media.plane import MediaLeg
+from agentstream.media.leg import MediaLeg
 from agentstream.media.silence import TIMED_OUT, RtpChange
 from agentstream.media.speech import SpeechChange
 from agentstream.net.edge import SipEdge

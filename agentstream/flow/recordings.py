@@ -24,7 +24,7 @@ from agentstream.config.model import Recording as Settings
 from agentstream.flow import wav
 from agentstream.flow.ileg import IRecording
 from agentstream.flow.tape_file import PART, TapeFile, parts_below
-from agentstream.media.plane import MediaLeg
+from agentstream.media.leg import MediaLeg
 from agentstream.media.recording import CHANNELS, Sound, Tape
 
 MOST_WAITING_BYTES = 64 << 20

@@ -23,7 +23,7 @@ from agentstream.flow.call import utc_now
 from agentstream.flow.dynamic_url import ask_for_url, call_query
 from agentstream.flow.ledger import NodeLedger, StreamLedger
 from agentstream.interfaces import ICall, IStream, StreamEnd, StreamSpec
-from agentstream.media.plane import MediaLeg
+from agentstream.media.leg import MediaLeg
 from agentstream.media.playback import BARGE_IN, Position
 from agentstream.media.speech import SpeechChange
 from agentstream.wire.exotel import NOTHING, ExotelSession, Spelling

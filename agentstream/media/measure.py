@@ -1,4 +1,4 @@
-"""How late the tick is and how long it takes, as fixed-width histograms that cost next to nothing to fill."""
+"""What is measured: of the tick and of streams as histograms that cost next to nothing to fill, of legs as numbers."""
 
 from __future__ import annotations
 
@@ -6,6 +6,8 @@ from bisect import bisect_left
 from collections import Counter
 from collections.abc import Mapping
 from typing import Any
+
+import attrs
 
 BIN_MS = 0.1
 BINS = 2000
@@ -51,6 +53,55 @@ class TimeHistogram:
                 at += 1
             totals.append(seen)
         return totals
+
+
+@attrs.frozen
+class LegStatistics:
+    """What one leg's wire saw; packets unless said otherwise.
+
+    :ivar lost: missing sequence numbers (RFC 3550 A.3); never below zero.
+    :ivar jitter_ms: interarrival jitter (RFC 3550 A.8) of the ticks that found the packets, so in steps of 20 ms.
+    :ivar concealed_ms: lost audio that was made up.
+    :ivar playout_ms: the delay by which the far end's sound is held back now.
+    :ivar waited_p50_ms: and ``waited_p95_ms``: how long its packets waited for their turn, from the tick that read
+        them, in steps of 10 ms; those that came too late waited for nothing.
+    :ivar stretched_ms: what was added to that delay while it grew, and ``left_out_ms`` what was taken in pauses.
+    :ivar foreign: from sources that were not heard.
+    :ivar discarded: of a flood, unread.
+    :ivar refused: packets that were not heard, by a fixed sentence.
+    :ivar send_errors: packets that the kernel refused.
+    :ivar round_trip_ms: network and far end, as RTCP measured it last, up to 20 ms too long; this and the four below
+        are None where nothing is known.
+    :ivar remote_lost: packets of ours that the far end says it missed. :ivar remote_jitter_ms: its interarrival jitter.
+    :ivar mos_heard: mean opinion score, 1 to 4.5, of what we hear (ITU-T G.107). :ivar mos_remote: of what it hears.
+    :ivar rtcp_foreign: RTCP packets from hosts that were not believed.
+    """
+
+    received: int
+    lost: int
+    late: int
+    duplicate: int
+    jitter_ms: float
+    concealed_ms: int
+    playout_ms: int
+    waited_p50_ms: int
+    waited_p95_ms: int
+    stretched_ms: int
+    left_out_ms: int
+    foreign: int
+    discarded: int
+    refused: dict[str, int]
+    sent: int
+    send_errors: int
+    underruns: int
+    round_trip_ms: float | None
+    remote_lost: int | None
+    remote_jitter_ms: float | None
+    mos_heard: float | None
+    mos_remote: float | None
+    rtcp_sent: int
+    rtcp_received: int
+    rtcp_foreign: int
 
 
 class LegTotals:

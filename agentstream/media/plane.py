@@ -4,7 +4,7 @@
 and receives second: the packets of this slot leave on time whatever has arrived. No Python call in a tick grows with
 the number of legs except the socket calls and the listeners whose chunk is whole; tests/media/test_growth.py counts.
 
-``MediaLeg`` is what the rooms above hold: one leg's port, its playback queue, its listeners.
+What the rooms above hold of it is a :class:`agentstream.media.leg.MediaLeg` each.
 """
 
 from __future__ import annotations
@@ -15,7 +15,6 @@ from collections.abc import Callable, Iterator
 import attrs
 import numpy as np
 import numpy.typing as npt
-from twisted.internet.defer import Deferred
 from twisted.internet.interfaces import IReactorTime
 from twisted.internet.task import LoopingCall
 from twisted.logger import Logger
@@ -25,19 +24,21 @@ from agentstream.audio.codecs import Codec, codec_named
 from agentstream.errors import LocalProtocolError, ResourceError
 from agentstream.media.delay import BINS, wait_ms
 from agentstream.media.ears import ChunkFn
-from agentstream.media.egress import Egress, digit_slots
+from agentstream.media.egress import Egress
 from agentstream.media.latch import Latch
-from agentstream.media.measure import LegTotals, TimeHistogram
-from agentstream.media.playback import Playback, PlaybackBank, PlaybackBudget
-from agentstream.media.ports import READS_A_TICK, Address, DatagramPorts, Pass
+from agentstream.media.leg import RATE_HZ, MediaLeg
+from agentstream.media.measure import LegStatistics, LegTotals, TimeHistogram
+from agentstream.media.playback import Playback, PlaybackBudget
+from agentstream.media.playback_bank import PlaybackBank
+from agentstream.media.ports import READS_A_TICK, DatagramPorts, Pass
 from agentstream.media.rates import STREAM_RATES_HZ, StreamRate
 from agentstream.media.reception import Reception
-from agentstream.media.recording import Tape, Tapes
+from agentstream.media.recording import Tapes
 from agentstream.media.reports import Reports
 from agentstream.media.ring import LEAST_MS, MOST_MS, Rings
-from agentstream.media.silence import RtpChange, SilenceWatch
+from agentstream.media.silence import SilenceWatch
 from agentstream.media.slack import SlackCollector
-from agentstream.media.speech import SpeechChange, SpeechWatch
+from agentstream.media.speech import SpeechWatch
 from agentstream.media.tones import Tones
 from agentstream.media.track import INBOUND, OUTBOUND, Track
 from agentstream.media.wide import WIDE_HZ, WideRows
@@ -51,7 +52,6 @@ MOST_SENT_SLOTS = 5
 MOST_HEARD_SLOTS = 50
 """Frames that a late tick plays towards listeners at the most."""
 
-RATE_HZ = 8000
 LATE_S = 0.010
 LATE_TICKS = 50
 """A second of ticks that were all late: the node takes no more calls."""
@@ -87,55 +87,6 @@ class MediaSettings:
     codecs: tuple[str, ...] = ("PCMU", "PCMA")
     inband_dtmf: bool = True
     speech: ActivitySettings = attrs.field(factory=ActivitySettings)
-
-
-@attrs.frozen
-class LegStatistics:
-    """What one leg's wire saw; packets unless said otherwise.
-
-    :ivar lost: missing sequence numbers (RFC 3550 A.3); never below zero.
-    :ivar jitter_ms: interarrival jitter (RFC 3550 A.8) of the ticks that found the packets, so in steps of 20 ms.
-    :ivar concealed_ms: lost audio that was made up.
-    :ivar playout_ms: the delay by which the far end's sound is held back now.
-    :ivar waited_p50_ms: and ``waited_p95_ms``: how long its packets waited for their turn, from the tick that read
-        them, in steps of 10 ms; those that came too late waited for nothing.
-    :ivar stretched_ms: what was added to that delay while it grew, and ``left_out_ms`` what was taken in pauses.
-    :ivar foreign: from sources that were not heard.
-    :ivar discarded: of a flood, unread.
-    :ivar refused: packets that were not heard, by a fixed sentence.
-    :ivar send_errors: packets that the kernel refused.
-    :ivar round_trip_ms: network and far end, as RTCP measured it last, up to 20 ms too long; this and the four below
-        are None where nothing is known.
-    :ivar remote_lost: packets of ours that the far end says it missed. :ivar remote_jitter_ms: its interarrival jitter.
-    :ivar mos_heard: mean opinion score, 1 to 4.5, of what we hear (ITU-T G.107). :ivar mos_remote: of what it hears.
-    :ivar rtcp_foreign: RTCP packets from hosts that were not believed.
-    """
-
-    received: int
-    lost: int
-    late: int
-    duplicate: int
-    jitter_ms: float
-    concealed_ms: int
-    playout_ms: int
-    waited_p50_ms: int
-    waited_p95_ms: int
-    stretched_ms: int
-    left_out_ms: int
-    foreign: int
-    discarded: int
-    refused: dict[str, int]
-    sent: int
-    send_errors: int
-    underruns: int
-    round_trip_ms: float | None
-    remote_lost: int | None
-    remote_jitter_ms: float | None
-    mos_heard: float | None
-    mos_remote: float | None
-    rtcp_sent: int
-    rtcp_received: int
-    rtcp_foreign: int
 
 
 class MediaPlane:
@@ -537,148 +488,3 @@ class MediaPlane:
         self._ports.close(row, self._clock.seconds())
         heapq.heappush(self._free, row)
         self._high = max(self._legs) + 1 if self._legs else 0
-
-
-class MediaLeg:
-    """One leg's media.
-
-    :ivar port: its RTP port.
-    :ivar rate_hz: samples a second of what is heard and played.
-    :ivar playback: what it has yet to say at its own rate; see :meth:`voice` for others.
-    :ivar on_digit: called with each DTMF digit and its duration in ms.
-    :ivar on_speech: called when its far end begins to speak, and when it stops.
-    :ivar on_rtp: called when RTP stops though it may come, when it is back, and when it has been away for too long.
-    """
-
-    rate_hz = RATE_HZ
-
-    def __init__(self, plane: MediaPlane, row: int, port: int, playback: Playback) -> None:
-        self._plane = plane
-        self._row = row
-        self.port = port
-        self.playback = playback
-        self._voices = {RATE_HZ: playback}
-        self.on_digit: Callable[[str, int], None] = lambda digit, duration_ms: None
-        self.on_speech: Callable[[SpeechChange], None] = lambda change: None
-        self.on_rtp: Callable[[RtpChange], None] = lambda change: None
-        self._plan: MediaPlan | None = None
-        self._listening: list[Callable[[], None]] = []
-        self._recorded: list[Tape] = []
-        self._digits_sent: Deferred[None] | None = None
-        self._final: LegStatistics | None = None
-
-    def describe(self, plan: MediaPlan, signalling_host: str, nat: str) -> None:
-        """What offer and answer agreed on: from now on the leg sends every 20 ms, if it may, and hears its source."""
-        self._plan = plan
-        self._plane.describe(self._row, plan, signalling_host, nat)
-
-    @property
-    def is_open(self) -> bool:
-        """It hears and sends."""
-        return self._final is None
-
-    @property
-    def remote(self) -> Address | None:
-        """The address in the far end's SDP."""
-        return None if self._plan is None else (self._plan.remote_host, self._plan.remote_port)
-
-    @property
-    def heard_ms(self) -> int:
-        """Milliseconds of sound, silence included, that it has heard since it was opened."""
-        return self._plane.heard_ms(self._row) if self.is_open else 0
-
-    @property
-    def quiet_ms(self) -> int:
-        """How long ago its far end was loud enough for speech; never more than the hang-over."""
-        return self._plane.quiet_ms(self._row)
-
-    def voice(self, rate_hz: int) -> Playback:
-        """The queue for what is said at this rate; it waits until the queues of other rates are empty."""
-        if rate_hz not in self._voices:
-            self._voices[rate_hz] = self._plane.voice(self._row, rate_hz)
-            if self._digits_sent is not None:
-                self._voices[rate_hz].hold("digits", True)
-        voice = self._voices[rate_hz]
-        if voice.is_silent:
-            # One that is still at work goes on; the others wait for it already.
-            for other_hz, other in self._voices.items():
-                if other is not voice:
-                    self._wait_for(voice, other, f"{other_hz} Hz")
-        return voice
-
-    def _wait_for(self, voice: Playback, other: Playback, reason: str) -> None:
-        """Hold ``voice`` until ``other`` is empty, however much is still written to it."""
-        if other.is_silent:
-            voice.hold(reason, False)
-        else:
-            voice.hold(reason, True)
-            other.mark(lambda is_played: self._wait_for(voice, other, reason))
-
-    def hear(self, chunk_ms: int, fn: ChunkFn, rate_hz: int = RATE_HZ, track: str = INBOUND) -> Callable[[], None]:
-        """Hand every whole chunk to ``fn``, at this rate; returns a function that ends it.
-
-        :param track: ``inbound`` is what the far end says, ``outbound`` what it is sent.
-        """
-        if self._final is not None:
-            return lambda: None
-        stop = self._plane.hear(self._row, chunk_ms, fn, rate_hz, track)
-        self._listening.append(stop)
-        return stop
-
-    def record(self) -> Tape:
-        """Record both sides from the next tick on; see :class:`agentstream.media.recording.Tapes`."""
-        if self._final is not None:
-            raise ResourceError("the leg is closed")
-        tape = self._plane.tapes.start(self._row)
-        self._recorded.append(tape)
-        return tape
-
-    def send_digits(self, digits: str, duration_ms: int = 100, gap_ms: int = 60) -> Deferred[None]:
-        """Send DTMF digits, by RFC 4733 where the far end takes that and else as tones; fires when the last one has
-        left.
-
-        Raises ResourceError when nothing was agreed on yet, or digits are on their way already.
-        """
-        plan = self._plan
-        if plan is None or self._final is not None:
-            raise ResourceError("there is nobody to send digits to")
-        if self._digits_sent is not None:
-            raise ResourceError("digits are being sent already")
-        if plan.send_digit_payload_type is None:
-            self._plane.say_digits(self._row, digits, duration_ms, gap_ms)
-        else:
-            slots = digit_slots(digits, duration_ms, gap_ms)
-            self._plane.send_digits(self._row, plan.send_digit_payload_type, slots)
-        self._digits_sent = Deferred()
-        for voice in self._voices.values():
-            voice.hold("digits", True)
-        return self._digits_sent
-
-    def digits_left(self) -> None:
-        """The tick has sent the last packet of :meth:`send_digits`."""
-        sent, self._digits_sent = self._digits_sent, None
-        for voice in self._voices.values():
-            voice.hold("digits", False)
-        if sent is not None:
-            sent.callback(None)
-
-    def statistics(self) -> LegStatistics:
-        """What this leg's wire has seen; goes on to answer when it is closed."""
-        return self._final or self._plane.statistics(self._row)
-
-    def close(self) -> None:
-        """Stop hearing and sending, and give the ports back. Harmless when repeated."""
-        if self._final is not None:
-            return
-        self._final = self._plane.statistics(self._row)
-        self._plane.ended_waits += self._plane.waits(self._row)
-        self._plane.ended.add(attrs.asdict(self._final))
-        for stop in self._listening:
-            stop()
-        for tape in self._recorded:
-            tape.stop()
-        for voice in self._voices.values():
-            voice.close()
-        self._plane.close_row(self._row)
-        if self._digits_sent is not None:
-            self.digits_left()

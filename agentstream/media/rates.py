@@ -9,7 +9,8 @@ import numpy as np
 import numpy.typing as npt
 
 from agentstream.audio.resample import Resampler
-from agentstream.media.playback import Playback, PlaybackBank, PlaybackBudget
+from agentstream.media.playback import Playback, PlaybackBudget
+from agentstream.media.playback_bank import PlaybackBank
 
 STREAM_RATES_HZ = (8000, 16000, 24000)
 

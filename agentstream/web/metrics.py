@@ -17,8 +17,9 @@ from agentstream import __version__
 from agentstream.flow.recordings import Recordings
 from agentstream.flow.switchboard import Switchboard
 from agentstream.media.delay import BINS, LATE_BINS
-from agentstream.media.measure import SPREAD_EDGES_S, LegTotals, TimeHistogram
-from agentstream.media.plane import LegStatistics, MediaLeg, MediaPlane
+from agentstream.media.leg import MediaLeg
+from agentstream.media.measure import SPREAD_EDGES_S, LegStatistics, LegTotals, TimeHistogram
+from agentstream.media.plane import MediaPlane
 from agentstream.media.slack import SlackCollector
 from agentstream.net.edge import SipEdge
 from agentstream.web.counts import STREAM_COUNTERS, CallCounts

@@ -10,7 +10,8 @@ import numpy as np
 from twisted.internet.task import Clock
 
 from agentstream.audio import g711
-from agentstream.media.plane import MediaLeg, MediaPlane, MediaSettings
+from agentstream.media.leg import MediaLeg
+from agentstream.media.plane import MediaPlane, MediaSettings
 from agentstream.media.ports import Address
 from agentstream.rtp.packet import Packet
 from agentstream.sdp.negotiation import MediaPlan

@@ -6,7 +6,8 @@ import numpy as np
 from hypothesis import given
 from hypothesis import strategies as st
 
-from agentstream.media.playback import BLOCK_BYTES, Playback, PlaybackBank, PlaybackBudget
+from agentstream.media.playback import BLOCK_BYTES, Playback, PlaybackBudget
+from agentstream.media.playback_bank import PlaybackBank
 
 FRAME = 160
 

@@ -9,7 +9,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from agentstream.media.playback import Playback, PlaybackBank, PlaybackBudget, Position
+from agentstream.media.playback import Playback, PlaybackBudget, Position
+from agentstream.media.playback_bank import PlaybackBank
 
 FRAME = 160
 FADE = 40
