@@ -46,6 +46,7 @@ class BargeIn:
     :ivar guard_ms: what the caller says this soon after the bot began to speak does not count.
     :ivar quiet_ms: ``clear``: this long without media after the caller stopped, the bot is heard again.
     :ivar deadline_ms: ``pause``: this long after the pause began, the bot goes on.
+    :ivar tells_clear: ``clear``: the bot is sent ``clear`` when it is silenced.
     """
 
     mode: str = "off"
@@ -53,6 +54,7 @@ class BargeIn:
     guard_ms: int = 200
     quiet_ms: int = 300
     deadline_ms: int = 2000
+    tells_clear: bool = False
 
 
 @attrs.frozen
@@ -71,8 +73,9 @@ class StreamSpec:
     :ivar name: what ``ICall.stop_streams`` knows a stream that only listens by.
     :ivar counters: ``string`` or ``number``: how sequence_number and chunk are written.
     :ivar keys: ``snake``, or ``both`` for camelCase names beside the snake_case ones.
-    :ivar encoding: what ``media_format.encoding`` says.
-    :ivar bit_rate: what ``media_format.bit_rate`` says.
+    :ivar codec: ``pcm16``, or ``mulaw`` for a byte a sample, at 8000 Hz whatever the URL asks for.
+    :ivar encoding: what ``media_format.encoding`` says; empty: what fits the codec.
+    :ivar bit_rate: what ``media_format.bit_rate`` says, likewise.
     :ivar barge_in: what happens when the caller speaks over a bot that may speak.
     :ivar speech_events: such a bot is told when the caller begins and stops to speak.
     :ivar playout_events: such a bot is told how much of what it said was heard.
@@ -89,8 +92,9 @@ class StreamSpec:
     name: str = ""
     counters: str = "string"
     keys: str = "snake"
-    encoding: str = "base64"
-    bit_rate: str = "128kbps"
+    codec: str = "pcm16"
+    encoding: str = ""
+    bit_rate: str = ""
     barge_in: BargeIn = BargeIn()
     speech_events: bool = False
     playout_events: bool = False

@@ -50,11 +50,21 @@ class BotOptions:
             "setting": "stream.keys",
         },
     )
+    codec: str = attrs.field(
+        default="pcm16",
+        metadata={
+            "doc": "What a payload is: 16-bit samples, or mu-law, which has 8000 Hz.",
+            "choices": ("pcm16", "mulaw"),
+            "setting": "stream.codec",
+        },
+    )
     encoding: str = attrs.field(
-        default="base64", metadata={"doc": "What media_format.encoding says.", "setting": "stream.encoding"}
+        default="",
+        metadata={"doc": "What media_format.encoding says. Empty: what fits the codec.", "setting": "stream.encoding"},
     )
     bit_rate: str = attrs.field(
-        default="128kbps", metadata={"doc": "What media_format.bit_rate says.", "setting": "stream.bit_rate"}
+        default="",
+        metadata={"doc": "What media_format.bit_rate says. Empty: what fits the codec.", "setting": "stream.bit_rate"},
     )
 
     def spec(self, url: str, **more: Any) -> StreamSpec:
@@ -66,6 +76,7 @@ class BotOptions:
             max_s=self.max_s,
             counters=self.counters,
             keys=self.keys,
+            codec=self.codec,
             encoding=self.encoding,
             bit_rate=self.bit_rate,
             **more,

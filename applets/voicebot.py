@@ -53,6 +53,10 @@ class Options(BotOptions):
         default=2000,
         metadata={"doc": "A held bot that says no clear goes on after this.", "unit": "ms", "range": (100, 60000)},
     )
+    barge_in_clear: bool = attrs.field(
+        default=False,
+        metadata={"doc": "A bot that the server silences is sent clear: it starts over. Only with barge_in clear."},
+    )
     speech_events: bool = attrs.field(
         default=False, metadata={"doc": "The bot is told when the caller begins and stops to speak."}
     )
@@ -71,6 +75,10 @@ class Options(BotOptions):
         metadata={"doc": "What may wait with downlink live; the oldest is dropped.", "unit": "ms", "range": (60, 960)},
     )
 
+    def __attrs_post_init__(self) -> None:
+        if self.barge_in_clear and self.barge_in != "clear":
+            raise ValueError('barge_in_clear needs barge_in = "clear"; with any other the server clears nothing')
+
     def bot(self) -> StreamSpec:
         """The stream that these options ask for."""
         barge_in = BargeIn(
@@ -79,6 +87,7 @@ class Options(BotOptions):
             guard_ms=self.barge_in_guard_ms,
             quiet_ms=self.barge_in_quiet_ms,
             deadline_ms=self.barge_in_deadline_ms,
+            tells_clear=self.barge_in_clear,
         )
         return self.spec(
             self.url,

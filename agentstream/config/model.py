@@ -297,17 +297,24 @@ class Stream:
         " name. Some bots then take the stream for another provider's.",
         choices=("snake", "both"),
     )
+    codec: str = setting(
+        default="pcm16",
+        doc="What a payload is, both ways, unless a step says otherwise: 16-bit samples, or mu-law, which has 8000 Hz.",
+        choices=("pcm16", "mulaw"),
+    )
     encoding: str = setting(
-        default="base64",
-        doc="What `media_format.encoding` says, unless a step says otherwise. The sound is 16-bit PCM in any case.",
+        default="",
+        doc="What `media_format.encoding` says, unless a step says otherwise; it changes nothing in the sound. Empty:"
+        " `base64`, and with mu-law `audio/x-mulaw`.",
         example='"audio/x-raw"',
-        check=expect_name,
+        check=lambda text: expect_name(text) if text else "",
     )
     bit_rate: str = setting(
-        default="128kbps",
-        doc="What `media_format.bit_rate` says, unless a step says otherwise.",
+        default="",
+        doc="What `media_format.bit_rate` says, unless a step says otherwise. Empty: `128kbps`, and with mu-law"
+        " `64kbps`.",
         example='"16"',
-        check=expect_name,
+        check=lambda text: expect_name(text) if text else "",
     )
 
 

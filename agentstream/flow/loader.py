@@ -22,6 +22,8 @@ from agentstream.errors import ConfigError, Problem
 from agentstream.flow.definition import Flow, read_flow
 from agentstream.flow.files import file_mistakes, named_files, read_toml
 from agentstream.flow.registry import Registry, find_applets
+from agentstream.wire.parameters import read_query
+from agentstream.wire.payload import PAYLOADS
 
 SAMPLE = Path(agentstream.samples.__file__).with_name("agentstream.toml")
 """What is served when no config is given: loopback only, 1000 reaches the sample echo bot."""
@@ -73,6 +75,7 @@ def examine(file: Path = SAMPLE) -> tuple[Loaded, list[Problem]]:
             sentence = f'found "{name}", expected the name of a flow; {nearest(name, names)}'
             problems.append(Problem(str(file), path, sentence))
     problems += _wrong_codecs(config, str(file))
+    problems += _wrong_rates(flows.values())
     warnings = (*_warnings(document, config, broken, names, str(file)), *_in_the_clear(flows.values()))
     return Loaded(file, config, flows, registry, tuple(_sounds(flows.values())), warnings), problems
 
@@ -153,6 +156,25 @@ def _in_the_clear(flows: Iterable[Flow]) -> Iterator[Problem]:
                         f"leads to another machine without TLS, expected {secure}:// outside of a trusted network"
                     )
                     yield Problem(flow.file, f"step.{step.name}.{field.name}", sentence)
+
+
+def _wrong_rates(flows: Iterable[Flow]) -> Iterator[Problem]:
+    """URLs of bots that ask for a sample rate which the payload of their step cannot have."""
+    for step, file in ((step, flow.file) for flow in flows for step in flow.steps.values()):
+        fields = attrs.fields(type(step.options))
+        codec = next((field.name for field in fields if field.metadata.get("setting") == "stream.codec"), "")
+        payload = PAYLOADS[getattr(step.options, codec)] if codec else None
+        for field in fields:
+            url = getattr(step.options, field.name) if "url" in field.metadata else None
+            if payload is None or not isinstance(url, str) or urlsplit(url).scheme not in ("ws", "wss"):
+                continue
+            asked_hz = read_query(urlsplit(url).query).sample_rate
+            if payload.rate(asked_hz) != asked_hz:
+                sentence = (
+                    f"asks for {asked_hz} samples a second, but the codec {payload.name} has {payload.rate_hz};"
+                    ' take sample-rate out, or set codec = "pcm16"'
+                )
+                yield Problem(file, f"step.{step.name}.{field.name}", sentence)
 
 
 def _is_this_machine(url: str) -> bool:

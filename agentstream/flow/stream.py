@@ -20,6 +20,7 @@ from zope.interface import implementer
 from agentstream.config.model import Account, Config
 from agentstream.flow.barge_in import BargeInWatch
 from agentstream.flow.call import utc_now
+from agentstream.flow.chunk_advice import ChunkAdvice
 from agentstream.flow.dynamic_url import ask_for_url, call_query
 from agentstream.flow.ledger import NodeLedger, StreamLedger
 from agentstream.interfaces import ICall, IStream, StreamEnd, StreamSpec
@@ -30,6 +31,7 @@ from agentstream.wire.exotel import NOTHING, ExotelSession, Spelling
 from agentstream.wire.messages import StreamStart
 from agentstream.wire.numbering import Numbering
 from agentstream.wire.parameters import read_query
+from agentstream.wire.payload import PAYLOADS
 from agentstream.ws.connect import EndpointFactory, connect_stream, public_endpoint, tcp_endpoint
 from agentstream.ws.connection import IStreamPeer, StreamConnection
 from agentstream.ws.url import StreamUrl, is_http_url, split_http_url, split_url
@@ -59,6 +61,7 @@ class Stream:
         sid: str,
         call: ICall,
         ledger: NodeLedger,
+        is_odd_chunk: Callable[[bytes], bool],
     ) -> None:
         self.sid = sid
         self._reactor = reactor
@@ -69,6 +72,8 @@ class Stream:
         self._position_before = self._voice.position if self._voice is not None else Position()
         self._ledger = StreamLedger(reactor.seconds, ledger)
         self._barge_in: BargeInWatch | None = None
+        self._is_odd_chunk = is_odd_chunk
+        self._is_advised = False
         self._refused_samples = 0
         self._began_ms: int | None = None
         self._limit: IDelayedCall | None = None
@@ -192,6 +197,9 @@ class Stream:
     def _clear(self, by: str) -> None:
         if self._voice is not None:
             before = self._dropped_samples()
+            if by == "caller" and self._spec.barge_in.tells_clear and self._connection is not None:
+                # Before the marks of what is dropped come back, so that none is taken for one that was played.
+                self._connection.send_clear()
             self._voice.clear()
             dropped_ms = self._ms(self._dropped_samples() - before)
             self._report("playback_cleared", {"by": by, "dropped_ms": dropped_ms, **self._heard_ms()})
@@ -207,6 +215,8 @@ class Stream:
         """Queue what the bot says."""
         if not self._is_speaking or self._voice is None:
             return
+        if not self._is_advised:
+            self._is_advised = self._is_odd_chunk(pcm)
         watch = self._barge_in
         if watch is None:
             self._ledger.write(self._voice, pcm)
@@ -339,6 +349,7 @@ class StreamOpener:
     :ivar trusted_endpoint: the way to hosts that the operator named.
     :ivar public_endpoint: the way to hosts that an HTTP answer named.
     :ivar ledger: what the sound of all bots waited for.
+    :ivar chunk_advice: who has been told of bots whose chunks are of other sizes than asked for.
     """
 
     reactor: Any
@@ -348,6 +359,7 @@ class StreamOpener:
     trusted_endpoint: EndpointFactory = tcp_endpoint
     public_endpoint: EndpointFactory = public_endpoint
     ledger: NodeLedger = attrs.Factory(NodeLedger)
+    chunk_advice: ChunkAdvice = attrs.Factory(ChunkAdvice)
 
     def open(self, media: MediaLeg, spec: StreamSpec, call: ICall, digits: Digits, speech: Speech) -> Deferred[IStream]:
         """Connect a bot to a leg. Errbacks with StreamFailed; cancelling gives up."""
@@ -372,9 +384,16 @@ class StreamOpener:
         else:
             url = split_url(spec.url)
         parameters = read_query(url.query)
-        rate_hz = parameters.sample_rate
-        stream = Stream(self.reactor, media, spec, rate_hz, sid, call, self.ledger)
+        payload = PAYLOADS[spec.codec]
+        rate_hz = payload.rate(parameters.sample_rate)
+
+        def is_odd_chunk(pcm: bytes) -> bool:
+            return self.chunk_advice.look(pcm, f"{url.host}:{url.port}", sid, self.reactor.seconds())
+
+        stream = Stream(self.reactor, media, spec, rate_hz, sid, call, self.ledger, is_odd_chunk)
         call.event("stream_connecting", stream_sid=sid, url=url.public)
+        if rate_hz != parameters.sample_rate:
+            call.event("sample_rate_not_taken", stream_sid=sid, asked_hz=parameters.sample_rate, codec=payload.name)
         if parameters.left_out:
             call.event("custom_parameters_left_out", stream_sid=sid, names=list(parameters.left_out))
         numbering = _numbering(config.account)
@@ -387,8 +406,9 @@ class StreamOpener:
             sample_rate=rate_hz,
             custom_parameters=with_headers(parameters.custom_parameters, call.sip_headers),
         )
-        spelling = Spelling(spec.counters, spec.keys, spec.encoding, spec.bit_rate)
-        dialect = ExotelSession(start, spec.two_way, spelling)
+        encoding, bit_rate = spec.encoding or payload.encoding, spec.bit_rate or payload.bit_rate
+        spelling = Spelling(spec.counters, spec.keys, encoding, bit_rate)
+        dialect = ExotelSession(start, spec.two_way, spelling, payload)
         connection = await connect_stream(
             self.reactor,
             url,

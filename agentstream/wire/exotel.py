@@ -13,16 +13,12 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 import attrs
-import numpy as np
-import numpy.typing as npt
 import orjson
 import pybase64
 
 from agentstream.errors import RemoteProtocolError
 from agentstream.wire.messages import Clear, Ignored, Mark, Media, Message, StreamStart
-
-Pcm = bytes | bytearray | memoryview | npt.NDArray[np.int16]
-"""16-bit little-endian mono samples in one contiguous buffer; only read, and not kept."""
+from agentstream.wire.payload import PCM16, Payload, Pcm
 
 Fields = Mapping[str, str | int | float | bool]
 """The members of an object, in order."""
@@ -140,6 +136,7 @@ class ExotelSession:
     :ivar stream_start: who is on the stream, and in which format.
     :ivar two_way: the bot may speak (voicebot); False only listens (stream), and what it sends is ignored.
     :ivar spelling: how they are written.
+    :ivar payload: what their sound is on the wire.
     :ivar sequence_number: the number of the last message sent; ``start`` is 1, and ``connected`` has none.
     :ivar chunk: the number of the last media message sent, whatever track it belongs to.
     """
@@ -147,6 +144,7 @@ class ExotelSession:
     stream_start: StreamStart
     two_way: bool = True
     spelling: Spelling = PLAIN
+    payload: Payload = PCM16
     sequence_number: int = attrs.field(default=0, init=False)
     chunk: int = attrs.field(default=0, init=False)
     _sid: bytes = attrs.field(init=False)
@@ -220,7 +218,9 @@ class ExotelSession:
             head %= (number, number, self.chunk, timestamp_ms)
         else:
             head %= (number, self.chunk, timestamp_ms)
-        encoded = pybase64.b64encode(pcm)  # type: ignore[arg-type]  # numpy's stubs name the buffer from 3.12 on
+        encode = self.payload.encode
+        sound = pcm if encode is None else encode(pcm)
+        encoded = pybase64.b64encode(sound)  # type: ignore[arg-type]  # numpy's stubs name the buffer from 3.12 on
         return b"".join((head, encoded, b'"}}'))
 
     def digit(self, digit: str, duration_ms: int) -> bytes:
@@ -233,6 +233,10 @@ class ExotelSession:
         :param more: fields of ours, for bots that asked for them.
         """
         return self._message("mark", ("name", _quoted(name)), *_members(more))
+
+    def clear(self) -> bytes:
+        """What the bot said has been dropped: it starts over. Only for bots that asked for it."""
+        return self.spelling.object(("event", b'"clear"'), ("sequence_number", self._next()), ("stream_sid", self._sid))
 
     def stop(self, reason: str, more: Fields = NOTHING) -> bytes:
         """The last message of every stream. ``reason`` is ``stopped`` or ``callended``.
@@ -284,7 +288,11 @@ class ExotelSession:
             return Ignored(reason, event[:_MAX_EVENT_NAME])
         if not self.two_way:
             return Ignored(ONE_WAY, event)
-        return reader(body)
+        message = reader(body)
+        decode = self.payload.decode
+        if decode is not None and type(message) is Media:
+            return Media(decode(message.pcm))
+        return message
 
     def _next(self) -> bytes:
         self.sequence_number += 1

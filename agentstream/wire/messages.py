@@ -9,8 +9,8 @@ import attrs
 class Media:
     """Audio from the bot.
 
-    :ivar pcm: 16-bit little-endian mono samples at the stream's rate, exactly as sent: it may be empty, and it may end
-        in half a sample, which the next message completes.
+    :ivar pcm: 16-bit little-endian mono samples at the stream's rate, exactly as sent where the payload is such
+        samples: it may be empty, and it may end in half a sample, which the next message completes.
     """
 
     pcm: bytes

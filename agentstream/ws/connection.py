@@ -17,8 +17,9 @@ from zope.interface import Interface, implementer
 
 from agentstream.errors import RemoteProtocolError
 from agentstream.interfaces import StreamEnd
-from agentstream.wire.exotel import NOTHING, Fields, Pcm
+from agentstream.wire.exotel import NOTHING, Fields
 from agentstream.wire.messages import Clear, Mark, Media, Message, StreamStart
+from agentstream.wire.payload import Pcm
 from agentstream.ws.protocol import BotProtocol
 
 log = Logger()
@@ -30,6 +31,12 @@ MAX_QUEUED_MESSAGES = 1000
 """Marks, digits and messages of ours that wait for it. A bot that asks for more without reading one is cut off."""
 
 LOG_EVERY_S = 60.0
+
+LEAST_CHUNK = 3200
+"""Bytes of 16-bit samples in one media message of a bot, as the documentation of the interface asks of it."""
+
+CHUNK_STEP = 320
+"""Bytes of which a chunk should be a multiple, likewise. Other chunks are played like any."""
 
 BINARY = "A binary message was ignored."
 BOT_CLOSED = "The bot closed the stream."
@@ -66,6 +73,7 @@ class Dialect(Protocol):
     def media(self, pcm: Pcm, timestamp_ms: int, track: str = "") -> bytes: ...
     def digit(self, digit: str, duration_ms: int) -> bytes: ...
     def mark(self, name: str, more: Fields = NOTHING) -> bytes: ...
+    def clear(self) -> bytes: ...
     def stop(self, reason: str, more: Fields = NOTHING) -> bytes: ...
     def extension(self, event: str, fields: Fields) -> bytes: ...
     def receive(self, data: bytes) -> Message: ...
@@ -79,7 +87,9 @@ class StreamCounters:
     :ivar media_dropped: media messages that a slow bot never got.
     :ivar dropped_ms: their audio in milliseconds.
     :ivar media_received: media messages taken.
-    :ivar bytes_received: bytes of audio in them.
+    :ivar small_received: those of them that are smaller than LEAST_CHUNK; nothing comes of it.
+    :ivar uneven_received: those of them that are no multiple of CHUNK_STEP, likewise.
+    :ivar bytes_received: bytes of audio in them, as 16-bit samples.
     :ivar marks_received: marks asked for.
     :ivar clears_received: clears.
     :ivar ignored: messages that change nothing, such as unknown events.
@@ -91,6 +101,8 @@ class StreamCounters:
     media_dropped: int = 0
     dropped_ms: float = 0.0
     media_received: int = 0
+    small_received: int = 0
+    uneven_received: int = 0
     bytes_received: int = 0
     marks_received: int = 0
     clears_received: int = 0
@@ -141,7 +153,12 @@ class _Extension:
     fields: Fields
 
 
-_Item = _Media | _Digit | _Mark | _Extension
+@attrs.frozen
+class _Clear:
+    """Our own."""
+
+
+_Item = _Media | _Digit | _Mark | _Clear | _Extension
 
 
 class StreamConnection:
@@ -215,6 +232,10 @@ class StreamConnection:
     def send_mark(self, name: str, more: Fields = NOTHING) -> None:
         """The echo of a mark of the bot's, with fields of ours where it asked for them."""
         self._send_in_order(_Mark(name, more))
+
+    def send_clear(self) -> None:
+        """What the bot said was dropped by us, for a bot that asked to be told so."""
+        self._send_in_order(_Clear())
 
     def send_extension(self, event: str, fields: Fields) -> None:
         """A message of ours, for a bot that asked for it."""
@@ -305,6 +326,8 @@ class StreamConnection:
         counters = self.counters
         if isinstance(message, Media):
             counters.media_received += 1
+            counters.small_received += len(message.pcm) < LEAST_CHUNK
+            counters.uneven_received += len(message.pcm) % CHUNK_STEP > 0
             counters.bytes_received += len(message.pcm)
             self._peer.media_received(message.pcm)
         elif isinstance(message, Mark):
@@ -336,7 +359,7 @@ class StreamConnection:
 
     # The slow reader
 
-    def _send_in_order(self, item: _Digit | _Mark | _Extension) -> None:
+    def _send_in_order(self, item: _Digit | _Mark | _Clear | _Extension) -> None:
         if self.end is not None:
             return
         if not self._is_paused:
@@ -354,6 +377,8 @@ class StreamConnection:
             self._protocol.send_text(self._dialect.digit(item.digit, item.duration_ms))
         elif type(item) is _Mark:
             self._protocol.send_text(self._dialect.mark(item.name, item.more))
+        elif type(item) is _Clear:
+            self._protocol.send_text(self._dialect.clear())
         elif type(item) is _Extension:
             self._protocol.send_text(self._dialect.extension(item.event, item.fields))
 

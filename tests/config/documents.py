@@ -60,6 +60,7 @@ GOOD_CONFIG: dict[str, Any] = {
         "allow_private": True,
         "counters": "number",
         "keys": "both",
+        "codec": "mulaw",
         "encoding": "audio/x-raw",
         "bit_rate": "16",
     },
@@ -78,6 +79,7 @@ BOT = {
     "max_s": 60,
     "counters": "string",
     "keys": "snake",
+    "codec": "pcm16",
     "encoding": "raw",
     "bit_rate": "128",
 }
@@ -106,6 +108,7 @@ GOOD_FLOW: dict[str, Any] = {
             "barge_in_guard_ms": 300,
             "barge_in_quiet_ms": 400,
             "barge_in_deadline_ms": 1500,
+            "barge_in_clear": True,
             "speech_events": True,
             "playout_events": True,
             "downlink": "live",
