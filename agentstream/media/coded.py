@@ -2,7 +2,8 @@
 
 A ring's samples are the payload's bytes here, so that everything about order, anchors, loss and delay is
 :class:`agentstream.media.ring.Rings`'s; what a ring does for a block that it plays, concealment, is done here behind
-the decoder, at the codec's own rate.
+the decoder, at the codec's own rate. So is what makes the delay shorter: two blocks are decoded and the one fades into
+the other, at a moment that what was decoded last says is good.
 """
 
 from __future__ import annotations
@@ -10,9 +11,11 @@ from __future__ import annotations
 import numpy as np
 import numpy.typing as npt
 
+from agentstream.audio import timescale
 from agentstream.audio.codecs import Coder
 from agentstream.audio.conceal import NO_ROWS, Concealment, Rows
-from agentstream.media.ring import BLOCKS_A_SLOT, LEAST_MS, MOST_MS, Rings
+from agentstream.media.ring import BLOCKS_A_SLOT, LEAST_MS, MOST_MS, IntArray, Rings
+from agentstream.media.seams import Seams
 
 BYTE = 0x4000
 """Added to each byte of a payload: no byte is 0, which is silence, and none is quiet."""
@@ -25,12 +28,14 @@ class Decoding(Concealment):
 
     :param block_samples: of 10 ms, decoded.
     :ivar decoders: by row.
+    :ivar left_out: payloads that are decoded before the next block and fade into it, by row.
     :ivar pcm: what the last slot was, int16 (rows, 2 * block_samples); rows without a decoder are silent.
     """
 
     def __init__(self, rows: int, block_samples: int) -> None:
         super().__init__(rows, block_samples)
         self.decoders: dict[int, Coder] = {}
+        self.left_out: dict[int, Pcm] = {}
         self.pcm = np.zeros((rows, BLOCKS_A_SLOT * block_samples), np.int16)
         self._decoded = np.zeros((rows, block_samples), np.int16)
         self._part = 0
@@ -43,11 +48,23 @@ class Decoding(Concealment):
         gone = set(lost.tolist())
         for row, decoder in self.decoders.items():
             if row < count and row not in gone and blocks[row, 0]:
-                decoded[row] = decoder.decode((blocks[row] - BYTE).astype(np.uint8).tobytes())
+                before = self.left_out.pop(row, None) if self.left_out else None
+                faded = None if before is None else _decode(decoder, before)
+                decoded[row] = _decode(decoder, blocks[row])
+                if faded is not None:
+                    decoded[row] = timescale.fade_over(faded, decoded[row])
         super().repair(decoded, lost)
         begin = self._part * self.block
         self.pcm[:count, begin : begin + self.block] = decoded
         self._part = (self._part + 1) % BLOCKS_A_SLOT
+
+    def recent(self, rows: IntArray) -> Pcm:
+        """The last three blocks that these rows played: int16 (n, 3 * block_samples)."""
+        return self._source_of(rows)[:, -timescale.BLOCKS * self.block :]
+
+
+def _decode(decoder: Coder, block: Pcm) -> Pcm:
+    return decoder.decode((block - BYTE).astype(np.uint8).tobytes())
 
 
 class CodedRings(Rings):
@@ -59,14 +76,23 @@ class CodedRings(Rings):
     def __init__(self, rows: int, rate_hz: int, least_ms: int = LEAST_MS, most_ms: int = MOST_MS) -> None:
         super().__init__(rows, least_ms=least_ms, most_ms=most_ms)
         self._concealment = self._decoding = Decoding(rows, rate_hz // 100)
+        self._seams = Seams(rows, rate_hz // 100)
         self._codes = np.zeros((rows, BLOCKS_A_SLOT * self.block), np.int16)
 
     def decode(self, row: int, decoder: Coder | None) -> None:
         """From now on this is the row's decoder; with None the row is silent."""
+        self._decoding.left_out.pop(row, None)
         if decoder is None:
             self._decoding.decoders.pop(row, None)
         else:
             self._decoding.decoders[row] = decoder
+
+    def _join(self, rows: IntArray, slots: IntArray) -> None:
+        is_unheard, _ = self._seams.find(rows, self._decoding.recent(rows))
+        rows, slots = rows[is_unheard], slots[is_unheard]
+        for row, slot in zip(rows.tolist(), slots[:, 0].tolist(), strict=True):
+            self._decoding.left_out[row] = self._voice[slot].copy()
+        self._step_over(rows, slots)
 
     def play_decoded(self, high: int) -> Pcm:
         """The next 20 ms of all rows, int16 (rows, samples), good until the next call; advances playout."""

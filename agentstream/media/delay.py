@@ -1,7 +1,7 @@
 """How long each row's sound is held back: as short as its packets' arrivals allow, decided for all rows at once.
 
 What is measured is how many 10 ms blocks before its turn each packet arrives (or behind it, when it is late), as a
-histogram a row that forgets. What nearly all packets have to spare is surplus, and is taken out of pauses; what they
+histogram a row that forgets. What nearly all packets have to spare is surplus, and is left out bit by bit; what they
 lack is added at once. Skew between the sender's clock and ours shows as the one or the other, and needs nothing else.
 """
 
@@ -31,14 +31,6 @@ SPARE_BLOCKS = 1
 ENOUGH_PACKETS = 100
 """Packets of a source before its surplus is believed: 2 s."""
 
-QUIET_PEAK = 180
-"""A block whose samples stay below this (-45 dBov) can be left out unheard."""
-
-PATIENCE_TICKS = 100
-"""After each 2 s with surplus and no such block, twice the peak counts as quiet, up to LOUDEST_QUIET."""
-
-LOUDEST_QUIET = 720
-
 IntArray = npt.NDArray[np.int64]
 
 
@@ -61,7 +53,6 @@ class PlayoutDelay:
         self._shares = np.zeros((rows, BINS), np.float32)
         self._weight = np.ones(rows, np.float32)
         self._packets = np.zeros(rows, np.int64)
-        self._patience = np.zeros(rows, np.int64)
         self.blocks = np.zeros(rows, np.int64)
         self.surplus = np.zeros(rows, np.int64)
         self.waited = np.zeros((rows, BINS), np.int64)
@@ -82,7 +73,7 @@ class PlayoutDelay:
         """Another source, or another anchor: what was measured does not hold for it."""
         self._shares[row] = 0
         self._weight[row] = 1
-        self._packets[row] = self._patience[row] = self.surplus[row] = 0
+        self._packets[row] = self.surplus[row] = 0
 
     def observe(self, rows: IntArray, ahead: IntArray) -> None:
         """Packets arrived; one a row.
@@ -121,18 +112,10 @@ class PlayoutDelay:
         np.maximum(surplus, 0, out=self.surplus[:high])
         self.has_surplus = bool(self.surplus[:high].any())
 
-    def quiet_peak(self, rows: IntArray) -> IntArray:
-        """The peak below which a block of each of these rows may be left out; asked once a tick."""
-        self._patience[rows] += 1
-        doublings = np.minimum(self._patience[rows] // PATIENCE_TICKS, 2)
-        peaks: IntArray = np.minimum(QUIET_PEAK << doublings, LOUDEST_QUIET)
-        return peaks
-
     def shortened(self, rows: IntArray) -> None:
         """These rows have left out one block."""
         self.blocks[rows] -= 1
         self.surplus[rows] -= 1
-        self._patience[rows] = 0
         self._shares[rows, :-1] = self._shares[rows, 1:]
         self._shares[rows, -1] = 0
 

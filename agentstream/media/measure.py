@@ -65,7 +65,7 @@ class LegStatistics:
     :ivar playout_ms: the delay by which the far end's sound is held back now.
     :ivar waited_p50_ms: and ``waited_p95_ms``: how long its packets waited for their turn, from the tick that read
         them, in steps of 10 ms; those that came too late waited for nothing.
-    :ivar stretched_ms: what was added to that delay while it grew, and ``left_out_ms`` what was taken in pauses.
+    :ivar stretched_ms: what was added to that delay while it grew, and ``left_out_ms`` what was taken while it shrank.
     :ivar foreign: from sources that were not heard.
     :ivar discarded: of a flood, unread.
     :ivar refused: packets that were not heard, by a fixed sentence.

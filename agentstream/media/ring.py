@@ -9,7 +9,7 @@ in sequence), or 3 packets in sequence are late.
 
 The delay follows the arrivals (delay.py). A row whose packets come late with nothing behind them moves its anchor to
 where they are; one that is late alone makes playout stand still, concealed, for as long as it lacked; surplus is left
-out block by block where it is quiet.
+out block by block where that is not heard (seams.py).
 
 Everything works on index arrays; Python runs per packet only for what is out of the ordinary.
 """
@@ -20,8 +20,10 @@ import attrs
 import numpy as np
 import numpy.typing as npt
 
+from agentstream.audio import timescale
 from agentstream.audio.conceal import NO_ROWS, Concealment
 from agentstream.media.delay import PlayoutDelay
+from agentstream.media.seams import Seams
 
 BLOCKS = 64
 """Blocks in a row's ring, 640 ms; a power of two."""
@@ -40,6 +42,8 @@ MOST_MS = 400
 """Bounds of a delay that follows the arrivals."""
 
 EMPTY, VOICE, SILENCE = 0, 1, 2
+
+_AHEAD = np.arange(timescale.BLOCKS)
 
 IntArray = npt.NDArray[np.int64]
 Samples = npt.NDArray[np.int16]
@@ -100,6 +104,7 @@ class Rings:
         self._late_run = np.zeros(rows, np.int64)
         self._base = np.arange(rows, dtype=np.int64) * BLOCKS
         self._concealment = Concealment(rows, self.block)
+        self._seams = Seams(rows, self.block)
         self._candidates: dict[int, _Candidate] = {}
         self._remainders: dict[int, _Remainder] = {}
         # Scratch for playout, so that a steady tick allocates nothing that grows with the rows.
@@ -127,6 +132,7 @@ class Rings:
         self._late_run[row] = 0
         self.delay.open(row, playout_ms // 10)
         self._concealment.reset(np.array([row]))
+        self._seams.forget(row)
         self._candidates.pop(row, None)
         self._remainders.pop(row, None)
         self._standing.pop(row, None)
@@ -319,6 +325,7 @@ class Rings:
     def _anchor(self, row: int, ssrc: int, timestamp: int) -> None:
         self._anchored[row] = True
         self.delay.forget(row)
+        self._seams.forget(row)
         self._standing.pop(row, None)
         self._anchor_ssrc[row] = ssrc
         self._anchor_timestamp[row] = timestamp
@@ -388,17 +395,32 @@ class Rings:
         return np.array(rows, np.int64)
 
     def _leave_out(self, high: int) -> None:
-        """Rows with surplus leave out their next block where nobody hears it."""
+        """Rows with surplus leave out a block where nobody hears it."""
         rows = np.flatnonzero(self.delay.surplus[:high] > 0)
         if not len(rows):
             return
-        slot = self._base[rows] + (self._play_block[rows] & (BLOCKS - 1))
-        state = self._status[slot]
-        peak = np.abs(self._voice[slot].astype(np.int32)).max(axis=1)
-        is_quiet = (state == SILENCE) | ((state == VOICE) & (peak < self.delay.quiet_peak(rows)))
-        rows, slot = rows[is_quiet], slot[is_quiet]
+        slots = self._base[rows, None] + ((self._play_block[rows, None] + _AHEAD) & (BLOCKS - 1))
+        state = self._status[slots]
+        is_silent = state[:, 0] == SILENCE
+        self._step_over(rows[is_silent], slots[is_silent])
+        is_voice = (state == VOICE).all(axis=1)
+        if is_voice.any():
+            self._join(rows[is_voice], slots[is_voice])
+
+    def _join(self, rows: IntArray, slots: IntArray) -> None:
+        """The rows whose next blocks, int64 (n, 3), can be joined without the one of them play one less."""
+        sound = self._voice[slots].reshape(len(rows), -1)
+        is_unheard, places = self._seams.find(rows, sound)
+        if is_unheard.any():
+            rows, slots = rows[is_unheard], slots[is_unheard]
+            left = timescale.leave_out(sound[is_unheard], places[is_unheard])
+            self._voice[slots[:, 1:]] = left.reshape(len(rows), -1, self.block)
+            self._step_over(rows, slots)
+
+    def _step_over(self, rows: IntArray, slots: IntArray) -> None:
+        """The first of these blocks is not played."""
         if len(rows):
-            self._status[slot] = EMPTY
+            self._status[slots[:, 0]] = EMPTY
             self._play_block[rows] += 1
             self.left_out[rows] += 1
             self.delay.shortened(rows)

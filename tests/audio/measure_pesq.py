@@ -1,5 +1,6 @@
-"""PESQ of lost speech: silence, repetition and pitch. Not a test: it wants the package ``pesq``, which is built in C.
+"""PESQ of lost speech: silence, repetition and pitch; and of speech that is made shorter.
 
+Not a test: it wants the package ``pesq``, which is built in C.
 ``pip install pesq`` into an environment of your own, then ``python -m tests.audio.measure_pesq``. Wants Debian's
 asterisk-core-sounds-en-wav and pocketsphinx-testdata: 20 sentences, each with 5 fixed loss lists of 20 ms packets.
 """
@@ -15,8 +16,10 @@ import numpy.typing as npt
 import soundfile
 import soxr
 
+from agentstream.audio import timescale
 from agentstream.audio.conceal import Concealment
 from agentstream.audio.g711 import PCM_TO_ULAW, ULAW_TO_PCM
+from agentstream.media.seams import Seams
 from tests.oracles.conceal import PlainRepetition, PlainSilence
 
 Pcm = npt.NDArray[np.int16]
@@ -25,6 +28,8 @@ ASTERISK = Path("/usr/share/asterisk/sounds/en_US_f_Allison")
 POCKETSPHINX = Path("/usr/share/pocketsphinx/test/data")
 LISTS = 5
 LONGEST_S = 9
+SHORTENED_EVERY = 20
+"""Packets between two blocks of 10 ms that are to be left out: 400 ms, far more than any call needs."""
 
 
 def sentences() -> Iterator[Pcm]:
@@ -77,6 +82,34 @@ def heard(method: str, sound: Pcm, lists: list[list[bool]]) -> list[Pcm]:
     return [row.reshape(-1) for row in out]
 
 
+def shortened(method: str, sound: Pcm, every: int) -> tuple[Pcm, float]:
+    """The sentence with a block of 10 ms less each so many packets; and how many ms a good place was waited for."""
+    seams, rows = Seams(1, 80), np.array([0])
+    seams.forget(0)
+    out: list[Pcm] = []
+    at, due, waits = 0, every * 160, [0]
+    while at + 240 <= len(sound):
+        ahead = sound[None, at : at + 240]
+        if at >= due:
+            places, _ = timescale.find_seams(ahead) if method == "best at once" else (np.zeros(1, np.intp), None)
+            is_now = True
+            if method == "seams":
+                is_unheard, places = seams.find(rows, ahead)
+                is_now = bool(is_unheard[0])
+            if is_now:
+                at += 80
+                due = max(due + every * 160, at)
+                left = ahead[0, 80:] if method == "dropped" else timescale.leave_out(ahead, places)[0]
+                out.append(left)
+                at += 160
+                waits.append(0)
+                continue
+            waits[-1] += 20
+        out.append(sound[at : at + 160])
+        at += 160
+    return np.concatenate((*out, sound[at:])), float(np.mean(waits))
+
+
 def main() -> None:
     from pesq import pesq
 
@@ -89,6 +122,10 @@ def main() -> None:
             for method in ("silence", "repetition", "pitch"):
                 for result in heard(method, coded, lists):
                     scores.setdefault((kind, method), []).append(pesq(8000, sound, result, "nb"))
+        for method in ("dropped", "faded at once", "best at once", "seams"):
+            result, wait_ms = shortened(method, coded, SHORTENED_EVERY)
+            scores.setdefault(("10 ms less of 400", method), []).append(pesq(8000, sound, result, "nb"))
+            scores.setdefault(("  waited, ms", method), []).append(wait_ms)
     for (kind, method), each in scores.items():
         print(f"{kind:20} {method:12} {np.mean(each):.3f}  ({len(each)} runs)")
 
