@@ -16,6 +16,7 @@ SIZE_LIMIT = 16_384
 MEDIA_LIMIT = 32
 
 Attributes = tuple[tuple[str, str | None], ...]
+UNBOUNDED = "0 0"
 DIRECTIONS = ("sendrecv", "sendonly", "recvonly", "inactive")
 
 
@@ -79,13 +80,17 @@ class MediaDescription:
 
 @attrs.frozen
 class SessionDescription:
-    """One session description."""
+    """One session description.
+
+    :ivar time: the first ``t=`` line: two numbers, "0 0" for a session without bounds.
+    """
 
     origin: Origin
     media: tuple[MediaDescription, ...] = ()
     name: str = "-"
     connection: Connection | None = None
     attributes: Attributes = ()
+    time: str = UNBOUNDED
 
     @property
     def direction(self) -> str | None:
@@ -102,7 +107,7 @@ class SessionDescription:
         ]
         if self.connection is not None:
             lines.append(f"c=IN {self.connection.address_type} {self.connection.address}")
-        lines.append("t=0 0")
+        lines.append(f"t={self.time}")
         lines += [_format_attribute(name, value) for name, value in self.attributes]
         for media in self.media:
             lines.append(f"m={media.kind} {media.port} {media.protocol} {' '.join(media.formats)}")
@@ -124,6 +129,7 @@ def parse(data: bytes) -> SessionDescription:
         raise RemoteProtocolError("the session description does not begin with v=0", 400)
     origin: Origin | None = None
     name = "-"
+    time = ""
     connection: Connection | None = None
     attributes: list[tuple[str, str | None]] = []
     media: list[_OpenMedia] = []
@@ -154,12 +160,14 @@ def parse(data: bytes) -> SessionDescription:
             origin = _parse_origin(value)
         elif kind == "s":
             name = value.strip() or "-"
+        elif kind == "t":
+            time = time or _parse_time(value)
     if origin is None:
         raise RemoteProtocolError("the session description has no o= line", 400)
     closed = tuple(
         attrs.evolve(one.media, connection=one.connection, attributes=tuple(one.attributes)) for one in media
     )
-    return SessionDescription(origin, closed, name, connection, tuple(attributes))
+    return SessionDescription(origin, closed, name, connection, tuple(attributes), time or UNBOUNDED)
 
 
 @attrs.define
@@ -188,6 +196,11 @@ def _parse_origin(text: str) -> Origin:
     session_id = number(words[1], 2**64 - 1)
     version = number(words[2], 2**64 - 1)
     return Origin(session_id or 0, version or 0, words[5], words[0], words[4].upper())
+
+
+def _parse_time(text: str) -> str:
+    words = text.split()
+    return " ".join(words) if len(words) == 2 and all(word.isascii() and word.isdigit() for word in words) else ""
 
 
 def _parse_connection(text: str) -> Connection:

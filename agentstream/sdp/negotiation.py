@@ -105,7 +105,7 @@ def make_offer(local: LocalMedia, before: SessionDescription | None = None) -> S
     place = _place_of_audio(before)
     media = [attrs.evolve(one, port=0, connection=None, attributes=()) for one in before.media]
     media[place : place + 1] = [audio]
-    return _describe(local, tuple(media))
+    return attrs.evolve(_describe(local, tuple(media)), time=before.time)
 
 
 def _formats(local: LocalMedia, before: SessionDescription | None) -> list[tuple[int, str]]:
@@ -189,7 +189,8 @@ def answer_offer(
         plan = attrs.evolve(now, remote_port=0, may_send=False, may_receive=False)
     if plan is None:
         raise refusal or RemoteProtocolError("the offer has no audio", 488)
-    return _describe(local, tuple(answers)), plan
+    # RFC 3264 section 6: 'The "t=" line in the answer MUST equal that of the offer.'
+    return attrs.evolve(_describe(local, tuple(answers)), time=offer.time), plan
 
 
 def _is_disabled(offer: SessionDescription) -> bool:
@@ -229,7 +230,7 @@ def accept_answer(offer: SessionDescription, answer: SessionDescription) -> Medi
         raise RemoteProtocolError("the answer names no audio codec of the offer", 488)
     send, (codec, clock_hz) = chosen
     digits = next((int(form) for form, named in pairs if named == (DIGITS, clock_hz)), None)
-    return _plan(
+    plan = _plan(
         answer,
         media,
         codec=codec,
@@ -240,6 +241,16 @@ def accept_answer(offer: SessionDescription, answer: SessionDescription) -> Medi
         is_holding=ours.direction == "sendonly",
         may_mux=ours.attribute("rtcp-mux") is not None,
     )
+    connection = ours.connection or offer.connection
+    if connection is not None:
+        _check_family(plan, connection.address_type, "answer")
+    return plan
+
+
+def _check_family(plan: MediaPlan, ours: str, what: str) -> None:
+    """A call's RTP is in one IP family."""
+    if plan.remote_host not in UNSPECIFIED and address_type(plan.remote_host) != ours:
+        raise RemoteProtocolError(f"the {what}'s connection address is of another IP family than ours", 488)
 
 
 def _accept(
@@ -270,8 +281,7 @@ def _accept(
         is_holding=local.is_holding,
         may_mux=True,
     )
-    if plan.remote_host not in UNSPECIFIED and address_type(plan.remote_host) != address_type(local.host):
-        raise RemoteProtocolError("the offer's connection address is of another IP family than ours", 488)
+    _check_family(plan, address_type(local.host), "offer")
     formats = [(payload_type, f"{codec}/{clock_hz}")]
     if digits is not None:
         formats.append((digits, f"{DIGITS}/{clock_hz}"))

@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import ipaddress
 from collections.abc import Iterable
 
 import attrs
 
 from agentstream.errors import RemoteProtocolError
-from agentstream.sip.grammar import is_ip_address
 from agentstream.sip.headers import Headers, parse_name_addr
 from agentstream.sip.hop import Hop
 from agentstream.sip.message import Request, Response
@@ -44,12 +42,21 @@ class Dialog:
     def key(self) -> DialogKey:
         return (self.call_id, self.local_tag, self.remote_tag)
 
-    def next_hop(self) -> Hop:
+    def refresh_target(self, message: Request | Response) -> None:
+        """RFC 3261 section 12.2: the Contact of a target refresh request, or of its 2xx, replaces the remote target;
+        one that leads nowhere does not."""
+        try:
+            contact = message.contact
+        except RemoteProtocolError:
+            return
+        if contact is not None and contact.uri.is_sip:
+            self.remote_target = attrs.evolve(contact.uri, headers="")
+
+    @property
+    def next_uri(self) -> Uri:
         """Where the next request goes: the first route, else the remote target (RFC 3261 sections 8.1.2 and
         12.2.1.1)."""
-        if self.route_set:
-            return reachable(parse_name_addr(self.route_set[0]).uri, self.source)
-        return reachable(self.remote_target, self.source)
+        return parse_name_addr(self.route_set[0]).uri if self.route_set else self.remote_target
 
     def build_request(
         self,
@@ -141,27 +148,3 @@ def uac_dialog(invite: Request, response: Response, hop: Hop) -> Dialog:
         local_cseq=invite.cseq.number,
         encoding=response.encoding,
     )
-
-
-def reachable(uri: Uri, source: Hop) -> Hop:
-    """The hop that the URI names, or ``source`` where that cannot be right.
-
-    Names are not resolved here. An address of the other IP family, an unspecified or multicast one, and one that is
-    private or loopback while the peer itself is not (a phone behind NAT) all mean: where its messages come from.
-
-    A peer of the same host that came by a connection is reached through that connection while it lives, and where the
-    URI leads when it does not: a phone behind NAT can be reached in no other way.
-    """
-    if not uri.is_sip or not is_ip_address(uri.host) or not is_ip_address(source.host):
-        return source
-    theirs = ipaddress.ip_address(uri.host)
-    seen = ipaddress.ip_address(source.host)
-    if theirs.version != seen.version or theirs.is_unspecified or theirs.is_multicast:
-        return source
-    if (theirs.is_loopback and not seen.is_loopback) or (seen.is_global and not theirs.is_global):
-        return source
-    port = uri.port or 5060
-    transport = (uri.parameter("transport") or source.transport).lower()
-    if source.is_reliable and theirs == seen and transport == source.transport:
-        return attrs.evolve(source, fallback=(uri.host, port))
-    return Hop(transport, uri.host, port, source.local)

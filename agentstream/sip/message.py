@@ -1,19 +1,17 @@
-"""Requests and responses: bytes to messages and back (RFC 3261 section 7).
+"""Requests and responses (RFC 3261 section 7), and the bytes of those that we send.
 
-At arrival only the start line is read and the header lines are taken apart; every value is parsed when it is asked
-for and kept. Text is UTF-8; a message that is not is read as Latin-1, and what answers it is written as Latin-1, so
-every byte comes back as it came.
+What :mod:`agentstream.sip.parser` makes of bytes has its header lines taken apart and no more; every value is parsed
+when it is asked for and kept. Text is UTF-8; a message that is not is read as Latin-1, and what answers it is written
+as Latin-1, so every byte comes back as it came.
 """
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterable
 
 from agentstream.errors import RemoteProtocolError
-from agentstream.sip.grammar import is_token, parse_number, split_outside
+from agentstream.sip.grammar import parse_number, split_outside
 from agentstream.sip.headers import (
-    COMPACT,
     CSeq,
     Headers,
     NameAddr,
@@ -28,14 +26,13 @@ from agentstream.sip.headers import (
 from agentstream.sip.hop import Hop
 from agentstream.sip.uri import Uri, parse_uri
 
-HEAD_LIMIT = 32_768
-"""Octets of start line and headers that are read; more is answered 513."""
 BODY_LIMIT = 16_384
 """Octets of body; more is answered 413."""
-HEADER_COUNT_LIMIT = 500
 URI_LIMIT = 2048
 """Characters of a Request-URI; more is answered 414."""
 
+COPIED = ("From", "To", "Call-ID", "CSeq")
+"""What a response has from its request, beside Via (RFC 3261 section 8.2.6.2)."""
 PHRASES = {
     100: "Trying",
     180: "Ringing",
@@ -88,10 +85,6 @@ PHRASES = {
     604: "Does Not Exist Anywhere",
     606: "Not Acceptable",
 }
-
-_STRAY_BREAK = re.compile(r"[\r\n]")
-_FOLD = re.compile(r"\r\n[ \t]+")
-_VERSION = re.compile(r"[Ss][Ii][Pp]/[0-9]+\.[0-9]+")
 
 
 class _Message:
@@ -305,125 +298,6 @@ class Response(_Message):
         return f"{text} ({reason})" if reason is not None else text
 
 
-class MalformedRequest(RemoteProtocolError):
-    """What was received is a request, but a broken one: :attr:`request` holds what could be read, to answer it."""
-
-    def __init__(self, sentence: str, status: int, request: Request) -> None:
-        super().__init__(sentence, status)
-        self.request = request
-
-
-def parse_message(data: bytes) -> Request | Response:
-    """One datagram as a message.
-
-    Raises MalformedRequest for a request that must be refused, RemoteProtocolError with status 0 for what has no
-    answer.
-    """
-    # RFC 3261 section 7.5: "Implementations processing SIP messages over stream-oriented transports MUST ignore any
-    # CRLF appearing before the start-line"; datagrams with them are seen as well.
-    start = 0
-    while data.startswith(b"\r\n", start):
-        start += 2
-    end = data.find(b"\r\n\r\n", start)
-    sentence = ""
-    status = 400
-    if end < 0:
-        sentence = "no empty line ends the headers"
-        end = len(data)
-        body = b""
-    else:
-        body = data[end + 4 :]
-    if end - start > HEAD_LIMIT:
-        sentence, status = "the headers are longer than 32 kB", 513
-        end = start + HEAD_LIMIT
-    encoding = "utf-8"
-    try:
-        text = str(data[start:end], "utf-8")
-    except UnicodeDecodeError:
-        encoding = "iso-8859-1"
-        text = str(data[start:end], encoding)
-    if "\r\n " in text or "\r\n\t" in text:
-        text = _FOLD.sub(" ", text)
-    lines = text.split("\r\n")
-    if len(lines) > HEADER_COUNT_LIMIT:
-        sentence, status = "there are more than 500 header lines", 513
-        del lines[HEADER_COUNT_LIMIT:]
-    first = lines[0]
-    headers = Headers()
-    for index in range(1, len(lines)):
-        line = lines[index]
-        name, colon, value = line.partition(":")
-        name = name.rstrip(" \t")
-        if not colon or (name.lower() not in _KNOWN and not is_token(name)):
-            if line or index < len(lines) - 1:
-                sentence = sentence or "a header line has no valid name"
-            continue
-        if "\n" in value or "\r" in value:
-            sentence = sentence or "a header line holds a bare line break"
-            continue
-        headers.add(name, value.strip(" \t"))
-
-    if first[:4].upper() == "SIP/":
-        return _parse_response(first, headers, body, encoding, sentence)
-    words = first.split()
-    if len(words) < 3 or not words[-1][:4].upper() == "SIP/":
-        raise RemoteProtocolError("the start line is not SIP")
-    if _STRAY_BREAK.search(first) is not None:
-        raise RemoteProtocolError("the start line holds a bare line break")
-    pieces = first.split(" ")
-    method = words[0]
-    version = words[-1][4:]
-    if len(pieces) != 3 or not is_token(method) or _VERSION.fullmatch(words[-1]) is None:
-        # RFC 3261 section 7.1: one space between the three elements, "no LWS is allowed in any of the elements".
-        sentence = sentence or "the request line is not a method, a URI and a version with one space between"
-        version = "2.0"
-    request = Request(method, words[1], headers, body, encoding, version)
-    if not sentence:
-        try:
-            request.body = _framed(headers, body)
-        except RemoteProtocolError as error:
-            sentence = error.sentence
-    if sentence:
-        raise MalformedRequest(sentence, status, request)
-    return request
-
-
-_KNOWN = (
-    frozenset(COMPACT.values())
-    | frozenset(COMPACT)
-    | {"cseq", "max-forwards", "allow", "accept", "user-agent", "route"}
-)
-
-
-def _framed(headers: Headers, body: bytes) -> bytes:
-    """The body by its Content-Length; what follows it in a datagram is ignored (RFC 3261 section 18.3)."""
-    lengths = headers.get_all("content-length")
-    if not lengths:
-        return body
-    length = parse_number(lengths[0].strip(), 2**31)
-    if length is None:
-        raise RemoteProtocolError("the Content-Length is not a number", 400)
-    if len(lengths) > 1 and any(other.strip() != lengths[0].strip() for other in lengths):
-        raise RemoteProtocolError("there are two different Content-Length headers", 400)
-    if length > len(body):
-        raise RemoteProtocolError("the body is shorter than its Content-Length", 400)
-    return body[:length]
-
-
-def _parse_response(first: str, headers: Headers, body: bytes, encoding: str, sentence: str) -> Response:
-    words = first.split(" ", 2)
-    status = parse_number(words[1], 699) if len(words) > 1 and len(words[1]) == 3 else None
-    if words[0].upper() != "SIP/2.0" or status is None or status < 100:
-        raise RemoteProtocolError("the status line is not SIP/2.0 and a status")
-    if sentence:
-        raise RemoteProtocolError(sentence)
-    try:
-        body = _framed(headers, body)
-    except RemoteProtocolError as error:
-        raise RemoteProtocolError(error.sentence) from None
-    return Response(status, words[2] if len(words) > 2 else "", headers, body, encoding)
-
-
 def _sdp_part(content_type: str, body: bytes) -> bytes:
     """The application/sdp part of a multipart body (RFC 2046 section 5.1), or b""."""
     boundary = ""
@@ -462,7 +336,9 @@ def build_response(
     if vias:
         lines.append(f"Via: {request.reply_via or vias[0]}")
         lines += [f"Via: {via}" for via in vias[1:]]
-    for name in ("From", "To", "Call-ID", "CSeq"):
+    # 8.2.6.1: "When a 100 (Trying) response is generated, any Timestamp header field present in the request MUST be
+    # copied into this 100 (Trying) response."
+    for name in (*COPIED, "Timestamp") if status == 100 else COPIED:
         value = fields.get(name)
         if value is None:
             continue

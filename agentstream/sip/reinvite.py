@@ -6,8 +6,6 @@ import zlib
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
-import attrs
-
 from agentstream.errors import LocalProtocolError
 from agentstream.sip.events import ReinviteAnswered, ReinviteRefused
 from agentstream.sip.hop import Hop
@@ -65,7 +63,7 @@ class Reinvites:
         self._tries += 1
         stack = self._stack
         fields = [
-            ("Contact", stack.contact_of(dialog.source)),
+            ("Contact", stack.listeners.contact(dialog.source)),
             stack.capabilities[0],
             ("Content-Type", "application/sdp"),
         ]
@@ -105,10 +103,7 @@ class Reinvites:
             return
         dialog = self._session.dialog
         assert dialog is not None
-        contact = response.contact
-        if contact is not None and contact.uri.is_sip:
-            # 12.2.1.2: the Contact of a 2xx to a target refresh request replaces the remote target.
-            dialog.remote_target = attrs.evolve(contact.uri, headers="")
+        dialog.refresh_target(response)
         self._acks[transaction] = self._stack.send_ack(dialog, transaction.request.cseq.number)
         if transaction is self._transaction:
             self._finish()

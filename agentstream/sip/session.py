@@ -53,7 +53,7 @@ NO_REASON = "refused without a reason being given"
 class _Unacknowledged:
     """A 2xx of ours that waits for its ACK."""
 
-    transaction: InviteServerTransaction
+    hop: Hop
     cseq: int
     data: bytes
     interval: float = T1
@@ -99,7 +99,7 @@ class Session:
     def answer(self, sdp: bytes, now: float, headers: Fields = ()) -> None:
         """200 to the pending INVITE or re-INVITE."""
         transaction = self._take_pending()
-        fields = [("Contact", self.stack.contact_of(self.remote)), *checked(headers)]
+        fields = [("Contact", self.stack.listeners.contact(self.remote)), *checked(headers)]
         fields += self.stack.capabilities
         dialog = self.dialog
         assert dialog is not None
@@ -107,16 +107,14 @@ class Session:
             self.state = ACCEPTED
             fields += [("Record-Route", value) for value in transaction.request.headers.get_all("record-route")]
         else:
-            # RFC 3261 section 12.2.2: a target refresh request's Contact replaces the remote target.
-            contact = transaction.request.contact
-            if contact is not None and contact.uri.is_sip:
-                dialog.remote_target = attrs.evolve(contact.uri, headers="")
+            dialog.refresh_target(transaction.request)
         if sdp:
             fields.append(("Content-Type", "application/sdp"))
+        cseq = transaction.request.cseq.number
         data = self.stack.respond(transaction, 200, now, to_tag=dialog.local_tag, headers=fields, body=sdp)
         # 13.3.1.4: the 2xx "is passed to the transport with an interval that starts at T1 seconds and doubles for each
         # retransmission until it reaches T2 seconds", whatever the transport, until the ACK or for 64*T1.
-        self._unacknowledged = _Unacknowledged(transaction, transaction.request.cseq.number, data)
+        self._unacknowledged = _Unacknowledged(transaction.hop, cseq, data)
         self.stack.timers.set(self, "2xx", now + T1)
         self.stack.timers.set(self, "no ACK", now + 64 * T1)
 
@@ -263,7 +261,7 @@ class Session:
         if letter == "2xx":
             waiting = self._unacknowledged
             if waiting is not None:
-                self.stack.out.append((waiting.data, waiting.transaction.hop))
+                self.stack.out.append((waiting.data, waiting.hop))
                 waiting.interval = min(2 * waiting.interval, T2)
                 self.stack.timers.set(self, "2xx", now + waiting.interval)
         elif letter == "no ACK":

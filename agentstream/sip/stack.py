@@ -11,17 +11,18 @@ import zlib
 from collections import Counter, deque
 from collections.abc import Callable, Iterable
 
-import attrs
-
 from agentstream.errors import LocalProtocolError, RemoteProtocolError
+from agentstream.sip.capabilities import ALLOW, OPTIONS_FIELDS, inspect, label
 from agentstream.sip.dialog import Dialog, DialogKey
 from agentstream.sip.events import Event, InviteReceived, MessageDropped, RequestRefused
 from agentstream.sip.framing import Unframed
 from agentstream.sip.grammar import format_host, is_ip_address, is_token, parse_number
 from agentstream.sip.headers import Headers, NameAddr, format_warning
 from agentstream.sip.hop import Hop, Listener
-from agentstream.sip.message import MalformedRequest, Request, Response, build_response, parse_message
+from agentstream.sip.message import Request, Response, build_response
+from agentstream.sip.parser import MalformedRequest, parse_message
 from agentstream.sip.reinvite import MakeOffer
+from agentstream.sip.routing import Listeners, reply_hop
 from agentstream.sip.session import Fields, Session
 from agentstream.sip.timers import Timers
 from agentstream.sip.transactions import (
@@ -42,16 +43,6 @@ from agentstream.sip.uri import Uri
 
 __all__ = ["Hop", "Listener", "Session", "Stack"]
 
-METHODS = ("INVITE", "ACK", "CANCEL", "BYE", "OPTIONS")
-"""What is served, as Allow says."""
-KNOWN_METHODS = frozenset(
-    ("REGISTER", "PRACK", "SUBSCRIBE", "NOTIFY", "PUBLISH", "INFO", "REFER", "MESSAGE", "UPDATE", *METHODS)
-)
-"""What the registry of RFC 3261 and its extensions names: 405 where it is not served; other methods get 501."""
-EXTENSIONS: frozenset[str] = frozenset()
-"""Option tags that a Require may name."""
-SCHEMES = frozenset(("sip", "sips", "tel"))
-BODY_TYPES = "application/sdp, multipart/mixed"
 RETRY_AFTER_S = 10
 
 
@@ -84,7 +75,7 @@ class Stack:
     ) -> None:
         self.token = token
         self.is_allowed = is_allowed
-        self.listeners = dict(listeners or {})
+        self.listeners = Listeners(listeners or {})
         self.ring_limit_s = ring_limit_s
         self.out: deque[tuple[bytes, Hop]] = deque()
         self.events: deque[Event] = deque()
@@ -94,7 +85,7 @@ class Stack:
         self.dialogs: dict[DialogKey, tuple[Session, Dialog]] = {}
         self.is_draining = False
         self.counters: Counter[str] = Counter()
-        self.capabilities: tuple[tuple[str, str], ...] = (("Allow", ", ".join(METHODS)), ("Server", product))
+        self.capabilities: tuple[tuple[str, str], ...] = (("Allow", ALLOW), ("Server", product))
         self._product = product
         self._merged: dict[Key, ServerTransaction] = {}
         self._invites: dict[ServerTransaction, IncomingSession | Session] = {}
@@ -112,7 +103,7 @@ class Stack:
                 self._receive_request(message, source, now)
         except MalformedRequest as error:
             error.request.stamp(source)
-            self.counters[f"received {_label(error.request.method)}"] += 1
+            self.counters[f"received {label(error.request.method)}"] += 1
             self._refuse_without_state(error.request, error.status, error.sentence, source)
         except RemoteProtocolError as error:
             # RFC 5626 section 4.4.1: CRLFs between messages keep a flow alive; they are no mistake.
@@ -134,7 +125,7 @@ class Stack:
             self._drop(failure.sentence, source)
             return
         message.stamp(source)
-        self.counters[f"received {_label(message.method)}"] += 1
+        self.counters[f"received {label(message.method)}"] += 1
         self._refuse_without_state(message, failure.status, failure.sentence, source)
 
     def handle_timer(self, now: float) -> None:
@@ -216,16 +207,16 @@ class Stack:
         """
         if not is_ip_address(hop.host):
             raise LocalProtocolError("the hop's host is not an IP address")
-        listener = self._listener(hop)
+        listener = self.listeners.of(hop)
         fields = Headers()
-        fields.add("Via", self._via(hop))
+        fields.add("Via", self.listeners.via(hop, self.token()))
         fields.add("Max-Forwards", "70")
         fields.add("From", str(NameAddr(from_uri, parameters={"tag": self.token()})))
         fields.add("To", str(NameAddr(to_uri)))
         fields.add("Call-ID", f"{self.token()}@{format_host(listener.host)}")
         fields.add("CSeq", "1 INVITE")
-        fields.add("Contact", self.contact_of(hop))
-        fields.add("Allow", ", ".join(METHODS))
+        fields.add("Contact", self.listeners.contact(hop))
+        fields.add("Allow", ALLOW)
         fields.add("User-Agent", self._product)
         for name, value in headers:
             if "\r" in value or "\n" in value or not is_token(name):
@@ -236,13 +227,6 @@ class Stack:
         return OutgoingSession(self, Request("INVITE", str(target), fields, sdp), hop, now)
 
     # -- what sessions need ------------------------------------------------------------------------
-
-    def contact_of(self, hop: Hop) -> str:
-        """Our Contact for messages on this hop."""
-        listener = self._listener(hop)
-        # RFC 3261 section 19.1.2: without the parameter a sip URI means UDP.
-        transport = "" if listener.transport == "udp" else f";transport={listener.transport}"
-        return f"<sip:{format_host(listener.host)}:{listener.port}{transport}>"
 
     def warning(self, status: int, sentence: str) -> str:
         """A Warning value; 305 is "incompatible media format", 399 any other (RFC 3261 section 20.43)."""
@@ -264,11 +248,14 @@ class Stack:
         body: bytes = b"",
     ) -> bytes:
         """Send a response in its transaction and return its bytes; every one but 100 gets a To tag."""
-        if status > 100 and not to_tag:
-            to_tag = self.token()
-        data = build_response(transaction.request, status, to_tag=to_tag, headers=headers, body=body)
+        request = transaction.request
+        if status > 100:
+            transaction.to_tag = to_tag = to_tag or request.to.tag or self.token()
+        data = build_response(request, status, to_tag=to_tag, headers=headers, body=body)
         self.counters[f"sent {status}"] += 1
         transaction.respond(status, data, now)
+        if status >= 200:
+            self._invites.pop(transaction, None)
         return data
 
     def refuse(
@@ -300,40 +287,23 @@ class Stack:
         body: bytes = b"",
     ) -> ClientTransaction:
         """A request inside a dialog, in a transaction of its own."""
-        hop = self._next_hop(dialog)
+        hop = self.listeners.next_hop(dialog)
         fields = [*headers, ("User-Agent", self._product)]
-        request = dialog.build_request(method, self._via(hop), headers=fields, body=body)
+        request = dialog.build_request(method, self.listeners.via(hop, self.token()), headers=fields, body=body)
         return self.start_client(request, hop, now, user)
-
-    def _next_hop(self, dialog: Dialog) -> Hop:
-        """Where the dialog's next request goes, from a listener of ours that speaks that transport; where there is
-        none, to where the peer's messages come from."""
-        hop, source = dialog.next_hop(), dialog.source
-        if hop.transport == source.transport:
-            return hop
-        is_v6 = ":" in hop.host
-        for name, listener in self.listeners.items():
-            if listener.transport == hop.transport and (":" in listener.host) == is_v6:
-                return attrs.evolve(hop, local=name)
-        return source
 
     def send_ack(self, dialog: Dialog, cseq: int, sdp: bytes = b"") -> tuple[bytes, Hop]:
         """The ACK for a 2xx: outside any transaction (RFC 3261 section 13.2.2.4); what was sent, to repeat it."""
-        hop = self._next_hop(dialog)
+        hop = self.listeners.next_hop(dialog)
         fields = [("Content-Type", "application/sdp")] if sdp else []
-        sent = (dialog.build_request("ACK", self._via(hop), cseq=cseq, headers=fields, body=sdp).serialise(), hop)
+        via = self.listeners.via(hop, self.token())
+        sent = (dialog.build_request("ACK", via, cseq=cseq, headers=fields, body=sdp).serialise(), hop)
         self.out.append(sent)
         return sent
 
     def answer_options(self, transaction: ServerTransaction, now: float) -> None:
         """RFC 3261 section 11.2: what an INVITE would get, and what we can."""
-        fields = [
-            *self.capabilities,
-            ("Accept", BODY_TYPES),
-            ("Accept-Encoding", "identity"),
-            ("Supported", ", ".join(sorted(EXTENSIONS))),
-        ]
-        self.respond(transaction, 200, now, headers=fields)
+        self.respond(transaction, 200, now, headers=[*self.capabilities, *OPTIONS_FIELDS])
 
     def remember_dialog(self, dialog: Dialog, session: Session) -> None:
         """Requests with the dialog's tags belong to the session from now on."""
@@ -371,7 +341,7 @@ class Stack:
 
     def _receive_request(self, request: Request, source: Hop, now: float) -> None:
         method = request.method
-        self.counters[f"received {_label(method)}"] += 1
+        self.counters[f"received {label(method)}"] += 1
         request.stamp(source)
         try:
             request.check()
@@ -379,10 +349,9 @@ class Stack:
         except RemoteProtocolError as error:
             self._refuse_without_state(request, error.status, error.sentence, source)
             return
+        way_back = reply_hop(request.via, source)
         if source.is_reliable:
-            # 18.2.2: when the connection of a request is gone, its response goes to the address in "received" and the
-            # port in sent-by.
-            source = attrs.evolve(source, fallback=(source.host, request.via.port or 5060))
+            source = way_back
         transaction = self.servers.get(key)
         if method == "ACK":
             self._receive_ack(request, transaction, now)
@@ -397,18 +366,18 @@ class Stack:
             self._refuse_without_state(request, 403, "this address may not call here", source)
             return
         machine = InviteServerTransaction if method == "INVITE" else NonInviteServerTransaction
-        transaction = machine(request, key, source, self.out, self.timers, self._forget_server)
+        transaction = machine(request, key, way_back, self.out, self.timers, self._forget_server)
         self.servers[key] = transaction
         if method == "CANCEL":
             self._receive_cancel(transaction, invite, source, now)
             return
-        refusal = self._inspect(request)
+        refusal = inspect(request)
         if refusal is not None:
             self.refuse(transaction, refusal[0], refusal[1], now, source, refusal[2])
         elif found is not None:
-            found[0].request_received(transaction, source, now)
-            if isinstance(transaction, InviteServerTransaction) and self.servers.get(key) is transaction:
+            if isinstance(transaction, InviteServerTransaction):
                 self._invites[transaction] = found[0]
+            found[0].request_received(transaction, source, now)
         elif request.to.tag or method == "BYE":
             # 12.2.2: a request with a To tag that matches no dialog "MAY be rejected with a 481 (Call/Transaction
             # Does Not Exist)".
@@ -432,42 +401,13 @@ class Stack:
             # with a 481".
             self.refuse(transaction, 481, "there is nothing to cancel", now, source)
             return
-        session = self._invites.get(invite)
+        cancel, session = transaction.request, self._invites.get(invite)
         # 9.2: "the To tag of the response to the CANCEL and the To tag in the response to the original request SHOULD
         # be the same."
-        tag = session.dialog.local_tag if session is not None and session.dialog is not None else ""
+        tag = session.dialog.local_tag if session is not None and session.dialog is not None else invite.to_tag
         self.respond(transaction, 200, now, to_tag=tag)
         if session is not None and isinstance(invite, InviteServerTransaction):
-            session.cancel_received(invite, transaction.request, now)
-
-    def _inspect(self, request: Request) -> tuple[int, str, list[tuple[str, str]]] | None:
-        """RFC 3261 section 8.2: method, Request-URI, Require, body, in this order; None where nothing is wrong."""
-        method = request.method
-        headers = request.headers
-        if method not in METHODS:
-            if method not in KNOWN_METHODS:
-                return 501, "this method is not known", [("Allow", ", ".join(METHODS))]
-            # 8.2.1: "The UAS MUST also add an Allow header field to the 405 (Method Not Allowed) response."
-            return 405, "this method is not served", [("Allow", ", ".join(METHODS))]
-        if request.uri.scheme not in SCHEMES:
-            return 416, "the Request-URI is neither sip, sips nor tel", []
-        unsupported = [tag for tag in headers.values_of("require") if tag.lower() not in EXTENSIONS]
-        if unsupported:
-            # 8.2.2.3: "the UAS MUST respond with status code 420 ... and list in it those options it does not
-            # understand in Unsupported."
-            return 420, "an extension in Require is not supported", [("Unsupported", ", ".join(unsupported))]
-        if request.body and method == "INVITE":
-            encodings = headers.tokens_of("content-encoding")
-            if any(encoding != "identity" for encoding in encodings):
-                return 415, "the body's encoding is not supported", [("Accept-Encoding", "identity")]
-            if not request.sdp and not request.is_body_optional:
-                return 415, "the body is not a session description", [("Accept", BODY_TYPES)]
-        if method == "INVITE" and "accept" in headers:
-            accepted = headers.tokens_of("accept")
-            # 20.1: "If an empty Accept header field is present, it means that no formats are acceptable."
-            if not {"application/sdp", "application/*", "*/*"}.intersection(accepted):
-                return 406, "the answer would be a session description, which Accept does not name", []
-        return None
+            session.cancel_received(invite, cancel, now)
 
     def _receive_outside(self, transaction: ServerTransaction, source: Hop, now: float) -> None:
         """INVITE or OPTIONS that begins something."""
@@ -507,28 +447,20 @@ class Stack:
         self.events.append(RequestRefused(source, request.method, status, sentence))
         if request.method == "ACK":
             return
+        try:
+            hop = reply_hop(request.via, source)
+        except RemoteProtocolError:
+            hop = source
         headers = request.headers
         seed = f"{self._tag_secret}{headers.get('via')}{headers.get('call-id')}{headers.get('cseq')}"
         tag = f"{zlib.crc32(seed.encode('utf-8', 'replace')):08x}"
         fields = [("Warning", self.warning(status, sentence))]
         self.counters[f"sent {status}"] += 1
-        self.out.append((build_response(request, status, to_tag=tag, headers=fields), source))
+        self.out.append((build_response(request, status, to_tag=tag, headers=fields), hop))
 
     def _drop(self, sentence: str, source: Hop) -> None:
         self.counters["dropped"] += 1
         self.events.append(MessageDropped(source, sentence))
-
-    def _listener(self, hop: Hop) -> Listener:
-        listener = self.listeners.get(hop.local)
-        if listener is None:
-            raise LocalProtocolError("the hop names no listener of ours")
-        return listener
-
-    def _via(self, hop: Hop) -> str:
-        listener = self._listener(hop)
-        where = f"{format_host(listener.host)}:{listener.port}"
-        # RFC 3581 section 3: the empty rport asks for the answer to come back the way that the request went.
-        return f"SIP/2.0/{hop.transport.upper()} {where};branch=z9hG4bK{self.token()};rport"
 
     def _forget_client(self, transaction: Transaction) -> None:
         if self.clients.get(transaction.key) is transaction:
@@ -541,8 +473,3 @@ class Stack:
         if transaction.merge_key is not None and self._merged.get(transaction.merge_key) is transaction:
             del self._merged[transaction.merge_key]
         self._invites.pop(transaction, None)
-
-
-def _label(method: str) -> str:
-    """A method for a counter's name: only known ones, so that nobody can make counters."""
-    return method if method in KNOWN_METHODS else "other"

@@ -13,6 +13,7 @@ from collections import deque
 from collections.abc import Callable
 from typing import Any, ClassVar, Protocol
 
+from agentstream.errors import LocalProtocolError
 from agentstream.sip.headers import Headers
 from agentstream.sip.hop import Hop
 from agentstream.sip.message import Request, Response
@@ -70,7 +71,7 @@ class Transaction:
     """
 
     table: ClassVar[Table]
-    __slots__ = ("deadlines", "forget", "hop", "interval", "key", "method", "out", "request", "state", "timers", "user")
+    __slots__ = ("deadlines", "forget", "hop", "interval", "key", "method", "out", "state", "timers", "user")
 
     def __init__(
         self,
@@ -83,7 +84,6 @@ class Transaction:
         user: TransactionUser | None,
         state: str,
     ) -> None:
-        self.request = request
         self.method = request.method
         self.key = key
         self.hop = hop
@@ -122,7 +122,7 @@ class Transaction:
 class ClientTransaction(Transaction):
     """What INVITE and non-INVITE clients share: one request that is repeated until there is an answer."""
 
-    __slots__ = ("data",)
+    __slots__ = ("data", "request")
 
     def __init__(
         self,
@@ -136,6 +136,7 @@ class ClientTransaction(Transaction):
     ) -> None:
         state = CALLING if request.method == "INVITE" else TRYING
         super().__init__(request, key, hop, out, timers, forget, user, state)
+        self.request = request
         self.data = request.serialise()
 
     def receive(self, response: Response, now: float) -> None:
@@ -265,9 +266,10 @@ class ServerTransaction(Transaction):
     """What INVITE and non-INVITE servers share: the last response, sent again for every repeated request.
 
     :ivar merge_key: RFC 3261 section 8.2.2.2, kept here so that the table can forget it; None for requests in dialogs.
+    :ivar to_tag: the To tag of the last response above 100.
     """
 
-    __slots__ = ("merge_key", "response")
+    __slots__ = ("_request", "merge_key", "response", "to_tag")
 
     def __init__(
         self,
@@ -281,11 +283,23 @@ class ServerTransaction(Transaction):
     ) -> None:
         state = PROCEEDING if request.method == "INVITE" else TRYING
         super().__init__(request, key, hop, out, timers, forget, user, state)
+        self._request: Request | None = request
         self.response: bytes | None = None
         self.merge_key: Key | None = None
+        self.to_tag = ""
+
+    @property
+    def request(self) -> Request:
+        """The request, as long as it has no final response."""
+        if self._request is None:
+            raise LocalProtocolError("the request has its final response")
+        return self._request
 
     def respond(self, status: int, data: bytes, now: float) -> None:
-        """The TU's response."""
+        """The TU's response. Behind a final one the transaction lasts for half a minute, and the request is the largest
+        part of it."""
+        if status >= 200:
+            self._request = None
         self.feed(status_class(status), data, now)
 
     def _send(self, data: bytes, _now: float) -> None:
@@ -298,7 +312,12 @@ class ServerTransaction(Transaction):
 
 
 class InviteServerTransaction(ServerTransaction):
-    """RFC 3261 section 17.2.1, figure 7, and RFC 6026 section 7.1."""
+    """RFC 3261 section 17.2.1, figure 7, and RFC 6026 section 7.1.
+
+    No transport error ends it: a repeated INVITE would be taken for a new call (RFC 6026 section 7.1: "A server
+    transaction MUST NOT discard transaction state based only on encountering a non-recoverable transport error when
+    sending a response").
+    """
 
     __slots__ = ()
 
@@ -306,7 +325,8 @@ class InviteServerTransaction(ServerTransaction):
         # RFC 6026 section 7.1: on a 2xx from the TU "the server transaction MUST transition to the Accepted state"
         # and Timer L is set to 64*T1; in that state repeated INVITEs are absorbed, and the TU repeats its 2xx.
         self.timers.set(self, "L", now + 64 * T1)
-        self._send(data, now)
+        self.response = None
+        self.out.append((data, self.hop))
 
     def _pass_down(self, data: bytes, _now: float) -> None:
         self.out.append((data, self.hop))
@@ -387,12 +407,10 @@ InviteServerTransaction.table = {
     (PROCEEDING, "1xx"): (PROCEEDING, _IS._send),
     (PROCEEDING, "2xx"): (ACCEPTED, _IS._accept),
     (PROCEEDING, "3xx-6xx"): (COMPLETED, _IS._refuse),
-    (PROCEEDING, "transport error"): (PROCEEDING, None),
     (COMPLETED, "INVITE"): (COMPLETED, _IS._send_again),
     (COMPLETED, "ACK"): (CONFIRMED, _IS._confirm),
     (COMPLETED, "timer G"): (COMPLETED, _IS._retransmit),
     (COMPLETED, "timer H"): (TERMINATED, None),
-    (COMPLETED, "transport error"): (TERMINATED, None),
     (CONFIRMED, "ACK"): (CONFIRMED, None),
     (CONFIRMED, "timer I"): (TERMINATED, None),
     (ACCEPTED, "INVITE"): (ACCEPTED, None),

@@ -163,8 +163,14 @@ class OutgoingSession(Session):
             return
         if len(self._acks) >= 16 or (self._owes_ack and self.dialog is not None and tag == self.dialog.remote_tag):
             return
-        self.stack.timers.cancel_all(self)
+        for letter in ("expires", "cancel"):
+            self.stack.timers.cancel(self, letter)
         dialog = uac_dialog(self.request, response, self.remote)
+        early = self._early.get(tag)
+        if early is not None:
+            # 13.2.2.4: the dialog that is there "MUST be transitioned to the "confirmed" state", with a new route set;
+            # its sequence numbers go on.
+            dialog.local_cseq, dialog.remote_cseq = early.local_cseq, early.remote_cseq
         if self.state in (CALLING, PROCEEDING) and not self.request.body and response.sdp:
             # 13.2.2.4: "If the 2xx contains an offer ..., the ACK MUST carry an answer in its body."
             self._forget_early(dialog)

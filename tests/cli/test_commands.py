@@ -11,7 +11,7 @@ import pytest
 from agentstream.cli.commands import COMMANDS, build_parser, main
 from agentstream.cli.server import ServerSettings, options_request
 from agentstream.flow.loader import load
-from agentstream.sip.message import parse_message
+from agentstream.sip.parser import parse_message
 
 
 @pytest.mark.parametrize("command", sorted(COMMANDS))

@@ -56,6 +56,25 @@ def test_our_answer_has_our_origin() -> None:
     )
 
 
+@pytest.mark.parametrize(
+    ("line", "ours"),
+    [
+        ("t=0 0", "0 0"),
+        ("t=3724394400  3724398000 ", "3724394400 3724398000"),
+        ("", "0 0"),
+        ("t=now", "0 0"),
+        ("t=1 2\r3", "0 0"),
+        ("t=1 2\r\nt=3 4", "1 2"),
+    ],
+)
+def test_the_time_is_the_offers(line: str, ours: str) -> None:
+    """RFC 3264 section 6; what is no time does not come back."""
+    theirs = offer("m=audio 4 RTP/AVP 0", head=HEAD.replace("t=0 0", line))
+    answer, _ = sdp.answer_offer(theirs, LOCAL)
+    assert f"\r\nt={ours}\r\n" in answer.serialise().decode()
+    assert f"\r\nt={ours}\r\n" in sdp.make_offer(LOCAL, answer).serialise().decode()
+
+
 def test_static_numbers_need_no_rtpmap_and_no_digits_are_no_digits() -> None:
     _, plan = answered("m=audio 40000 RTP/AVP 0")
     assert (plan.codec, plan.send_payload_type) == ("PCMU", 0)
@@ -212,6 +231,10 @@ class TestOurOffer:
             (("m=audio 4 RTP/SAVP 0",), "the answer to our audio is not audio over RTP/AVP"),
             (("m=video 4 RTP/AVP 0",), "the answer to our audio is not audio over RTP/AVP"),
             (("m=audio 4 RTP/AVP 18",), "the answer names no audio codec of the offer"),
+            (
+                ("m=audio 4 RTP/AVP 0", "c=IN IP6 ::1"),
+                "the answer's connection address is of another IP family than ours",
+            ),
         ],
     )
     def test_answers_that_cannot_be_used(self, lines: tuple[str, ...], sentence: str) -> None:

@@ -12,7 +12,7 @@ from agentstream.errors import RemoteProtocolError
 from agentstream.sip.events import InviteReceived, ReinviteReceived
 from agentstream.sip.grammar import split_outside
 from agentstream.sip.headers import parse_cseq, parse_name_addr, parse_reason, parse_via, stamp_via
-from agentstream.sip.message import parse_message
+from agentstream.sip.parser import parse_message
 from agentstream.sip.uri import parse_uri
 from agentstream.testing.sip_peer import SipPeer, read
 from tests.sip.kit import SDP, Bench

@@ -8,7 +8,8 @@ from agentstream.errors import RemoteProtocolError
 from agentstream.sip.grammar import is_token, parse_number, quote, split_outside, unquote
 from agentstream.sip.headers import Headers, parse_name_addr, parse_reason, parse_via, stamp_via
 from agentstream.sip.hop import Hop
-from agentstream.sip.message import MalformedRequest, Request, Response, build_response, parse_message
+from agentstream.sip.message import Request, Response, build_response
+from agentstream.sip.parser import MalformedRequest, parse_message
 from agentstream.sip.uri import parse_uri
 from agentstream.testing.sip_peer import SipPeer, read
 

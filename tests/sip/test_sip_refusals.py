@@ -42,6 +42,9 @@ def only_loopback(host: str) -> bool:
         ((b"Max-Forwards: 70\r\n", b"X: 1\r\n" * 600), 513, "warning"),
         ((b"Record-Route", b"Record-Route"), 0, ""),
         ((b"Max-Forwards", b"Record-Route: <sip:a b>\r\nMax-Forwards"), 400, "warning"),
+        ((b"Max-Forwards", b'Require: "100rel\r\nMax-Forwards'), 400, "warning"),
+        ((b"Max-Forwards", b"Accept: <application/sdp\r\nMax-Forwards"), 400, "warning"),
+        ((b"Content-Type", b'Content-Encoding: "gzip\r\nContent-Type'), 400, "warning"),
     ],
 )
 def test_an_invite_that_is_refused(change: tuple[bytes, bytes], status: int, header: str) -> None:
@@ -111,6 +114,7 @@ def test_options_says_what_we_can() -> None:
     assert options.status == 200
     assert options.header("allow") == "INVITE, ACK, CANCEL, BYE, OPTIONS"
     assert "application/sdp" in options.header("accept")
+    assert options.header("accept-language")
     assert "supported" in dict(options.fields)
 
 
@@ -174,3 +178,28 @@ def test_the_sdp_part_of_a_multipart_is_the_offer() -> None:
     )
     bench.receive(SipPeer().request("INVITE", body=body, content_type='multipart/mixed;boundary="b1"'))
     assert bench.event(InviteReceived).sdp == b"v=0\r\no=x"
+
+
+@pytest.mark.parametrize("method", ["BYE", "OPTIONS", "INVITE"])
+def test_a_header_that_cannot_be_read_inside_a_dialog(method: str) -> None:
+    """Nothing waits for an answer that never comes."""
+    bench, peer = Bench(), SipPeer()
+    bench.receive(peer.invite())
+    session = bench.event(InviteReceived).session
+    bench.stack.answer(session, b"v=0\r\n", bench.now)
+    peer.take(bench.sent()[0])
+    bench.receive(peer.ack())
+    (answer,) = bench.receive(peer.request(method, headers='Require: "a\r\n'))
+    assert read(answer).status == 400
+    assert [read(data).status for data in bench.receive(peer.bye())] == [200]
+    bench.settle()
+
+
+def test_the_timestamp_comes_back_in_the_100() -> None:
+    """RFC 3261 section 8.2.6.1."""
+    bench, peer = Bench(), SipPeer()
+    (trying,) = bench.receive(peer.invite(headers="Timestamp: 54.21\r\n"))
+    assert (read(trying).status, read(trying).header("timestamp")) == (100, "54.21")
+    session = bench.event(InviteReceived).session
+    bench.stack.progress(session, bench.now)
+    assert bench.read()[0].header("timestamp") == ""

@@ -93,6 +93,19 @@ def test_the_contact_of_its_answer_is_the_new_target(begin: Begin) -> None:
 
 
 @EITHER
+@pytest.mark.parametrize("contact", ["<sip:a b>", "<tel:+4930>", '"a'])
+def test_an_answer_with_a_broken_contact_is_acknowledged(begin: Begin, contact: str) -> None:
+    """RFC 3261 section 13.2.2.4: a 2xx gets its ACK, whatever it carries; the target stays what it was."""
+    bench, peer = Bench(), SipPeer()
+    session = begin(bench, peer)
+    ok = peer.respond(reinvited(bench, session), 200, sdp=SDP).replace(peer.contact().encode(), contact.encode())
+    assert contact.encode() in ok
+    (ack,) = bench.receive(ok)
+    assert read(ack).first == "ACK sip:alice@127.0.0.1:5090 SIP/2.0"
+    assert bench.event(ReinviteAnswered).session is session
+
+
+@EITHER
 def test_a_change_that_is_refused_leaves_the_session_as_it_was(begin: Begin) -> None:
     bench, peer = Bench(), SipPeer()
     session = begin(bench, peer)

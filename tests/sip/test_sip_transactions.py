@@ -8,7 +8,8 @@ from typing import Any
 import pytest
 
 from agentstream.sip.hop import Hop
-from agentstream.sip.message import Request, Response, parse_message
+from agentstream.sip.message import Request, Response
+from agentstream.sip.parser import parse_message
 from agentstream.sip.timers import Timers
 from agentstream.sip.transactions import (
     ClientTransaction,
@@ -64,7 +65,6 @@ FIGURE_7: dict[tuple[str, str], tuple[str, str, str]] = {
     ("completed", "ACK"): ("confirmed", "", "I"),
     ("completed", "timer G"): ("completed", "again", "G"),
     ("completed", "timer H"): ("terminated", "", ""),
-    ("completed", "transport error"): ("terminated", "", ""),
     ("confirmed", "timer I"): ("terminated", "", ""),
     ("accepted", "send 2xx"): ("accepted", "send", ""),
     ("accepted", "timer L"): ("terminated", "", ""),

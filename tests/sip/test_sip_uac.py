@@ -263,6 +263,35 @@ def test_of_a_fork_the_first_answer_wins_and_the_others_are_ended() -> None:
     bench.settle()
 
 
+def test_the_early_dialog_goes_on_in_the_answer() -> None:
+    """RFC 3261 section 13.2.2.4: the 2xx confirms the dialog that is there, with the sequence numbers that it has."""
+    bench, peer = Bench(), SipPeer()
+    _, data = call(bench)
+    bench.receive(peer.respond(data, 180, "Ringing"))
+    peer.called_by(data)
+    assert [read(one).status for one in bench.receive(peer.request("OPTIONS", cseq=7))] == [200]
+    bench.receive(peer.respond(data, 200, "OK", SDP))
+    assert [read(one).status for one in bench.receive(peer.request("BYE", cseq=7))] == [500]
+    assert [read(one).status for one in bench.receive(peer.request("BYE", cseq=8))] == [200]
+    bench.settle()
+
+
+def test_a_late_answer_of_another_branch_stops_nothing() -> None:
+    """Our 200 to a re-INVITE goes on to be repeated until its ACK."""
+    bench, peer = Bench(), SipPeer()
+    session, data = call(bench)
+    bench.receive(peer.respond(data, 200, "OK", SDP))
+    peer.called_by(data)
+    bench.receive(peer.invite(SDP))
+    bench.stack.answer(session, SDP, bench.now)
+    bench.receive(SipPeer().respond(data, 200, "OK", SDP))
+    assert "200" in [what for _, what in bench.advance(0.6)]
+    bench.receive(peer.ack())
+    assert "200" not in [what for _, what in bench.advance(40)]
+    bench.stack.hang_up(session, bench.now)
+    bench.settle()
+
+
 def test_of_three_answers_all_are_acknowledged_and_two_are_ended() -> None:
     """RFC 3261 section 13.2.2.4; each loser's repeated 200 gets the ACK of its own dialog again."""
     bench = Bench()

@@ -75,6 +75,27 @@ def test_answers_go_to_the_source_and_say_so() -> None:
     assert read(data).header("via").endswith(";received=127.0.0.9;rport=40404")
 
 
+@pytest.mark.parametrize(
+    ("sent_by", "port"),
+    [
+        ("127.0.0.9:5070", 5070),
+        ("127.0.0.9", 5060),
+        ("gateway.example.org:5070", 5070),
+        ("gateway.example.org", 5060),
+        ("192.168.1.7:5070", 40404),
+    ],
+)
+def test_without_rport_answers_go_to_the_port_of_the_sent_by(sent_by: str, port: int) -> None:
+    """RFC 3261 section 18.2.2; but whoever is behind NAT hears only at the port that the request came from."""
+    bench = Bench()
+    invite = SipPeer().invite().replace(b"UDP 127.0.0.1:5090", b"UDP " + sent_by.encode()).replace(b";rport", b"")
+    source = Hop("udp", "127.0.0.9", 40404, "u")
+    for data in (invite, invite.replace(b"Max-Forwards: 70", b"Max-Forwards: x").replace(b"bKpeer", b"bKbad")):
+        bench.stack.receive(data, source, bench.now)
+        _, hop = bench.stack.out.popleft()
+        assert (hop.host, hop.port) == ("127.0.0.9", port)
+
+
 def test_a_repeated_invite_gets_the_last_response_again() -> None:
     bench, peer = Bench(), SipPeer()
     invite = peer.invite()
@@ -189,6 +210,14 @@ class TestCancel:
         bench.receive(peer.ack())
         assert bench.event(AckReceived).session is session
 
+    def test_behind_a_refusal_of_the_stack_it_has_the_same_tag(self) -> None:
+        """RFC 3261 section 9.2: the To tag of both answers SHOULD be the same."""
+        bench, peer = Bench(), SipPeer()
+        refusal = peer.take(bench.receive(peer.invite(headers="Require: foo\r\n"))[0])
+        (answer,) = bench.receive(peer.cancel())
+        assert (refusal.status, read(answer).status) == (420, 200)
+        assert tag_of(read(answer).header("to")) == tag_of(refusal.header("to"))
+
     def test_behind_a_refusal_it_changes_nothing(self) -> None:
         bench, peer = Bench(), SipPeer()
         bench.stack.reject(ring(bench, peer), 486, bench.now)
@@ -280,6 +309,26 @@ class TestHangUp:
         with pytest.raises(LocalProtocolError):
             bench.stack.hang_up(session, bench.now, "", [("X-A", "1\r\nB: 2")])
         assert bench.sent() == []
+
+
+@pytest.mark.rfc(6026)
+@pytest.mark.parametrize("is_accepted", [True, False])
+def test_an_answer_that_cannot_be_sent_leaves_no_room_for_a_second_call(is_accepted: bool) -> None:
+    """RFC 6026 section 7.1: the transaction stays, and takes the repeated INVITE."""
+    bench, peer = Bench(), SipPeer()
+    invite = peer.invite()
+    bench.receive(invite)
+    session = bench.event(InviteReceived).session
+    if is_accepted:
+        bench.stack.answer(session, SDP, bench.now)
+    else:
+        bench.stack.reject(session, 486, bench.now)
+    bench.sent()
+    bench.events()
+    bench.stack.send_failed(PEER, bench.now)
+    bench.receive(invite)
+    assert bench.events() == []
+    bench.settle()
 
 
 class TestInsideTheDialog:

@@ -1,0 +1,102 @@
+"""Where messages go: the hop of a request, the way back of a response, and what we say of ourselves in Via and Contact
+(RFC 3261 sections 8.1.2 and 18).
+"""
+
+from __future__ import annotations
+
+import ipaddress
+from typing import TYPE_CHECKING
+
+import attrs
+
+from agentstream.errors import LocalProtocolError
+from agentstream.sip.grammar import format_host, is_ip_address
+from agentstream.sip.headers import Via
+from agentstream.sip.hop import Hop, Listener
+from agentstream.sip.uri import Uri
+
+if TYPE_CHECKING:
+    from agentstream.sip.dialog import Dialog
+
+DEFAULT_PORT = 5060
+
+
+class Listeners(dict[str, Listener]):
+    """Our listeners by name, as ``Hop.local`` names them."""
+
+    def of(self, hop: Hop) -> Listener:
+        """The one that the hop names."""
+        listener = self.get(hop.local)
+        if listener is None:
+            raise LocalProtocolError("the hop names no listener of ours")
+        return listener
+
+    def contact(self, hop: Hop) -> str:
+        """Our Contact for messages on this hop."""
+        listener = self.of(hop)
+        # RFC 3261 section 19.1.2: without the parameter a sip URI means UDP.
+        transport = "" if listener.transport == "udp" else f";transport={listener.transport}"
+        return f"<sip:{format_host(listener.host)}:{listener.port}{transport}>"
+
+    def via(self, hop: Hop, token: str) -> str:
+        """Our Via for a request on this hop, with a branch of that token."""
+        listener = self.of(hop)
+        where = f"{format_host(listener.host)}:{listener.port}"
+        # RFC 3581 section 3: the empty rport asks for the answer to come back the way that the request went.
+        return f"SIP/2.0/{hop.transport.upper()} {where};branch=z9hG4bK{token};rport"
+
+    def next_hop(self, dialog: Dialog) -> Hop:
+        """Where the dialog's next request goes, from a listener of ours that speaks that transport; where there is
+        none, to where the peer's messages come from."""
+        source = dialog.source
+        hop = reachable(dialog.next_uri, source)
+        if hop.transport == source.transport:
+            return hop
+        is_v6 = ":" in hop.host
+        for name, listener in self.items():
+            if listener.transport == hop.transport and (":" in listener.host) == is_v6:
+                return attrs.evolve(hop, local=name)
+        return source
+
+
+def reply_hop(via: Via, source: Hop) -> Hop:
+    """The way back of the response to a request that came from ``source`` (RFC 3261 section 18.2.2, RFC 3581 section
+    4): over its connection, or to its address and, where it asks for that with rport, its port.
+
+    Without rport the port is that of sent-by: gateways that send from one port listen on another. A sent-by of another
+    address is somebody behind NAT, whom only the port that the request came from can reach.
+    """
+    port = via.port or DEFAULT_PORT
+    if source.is_reliable:
+        # 18.2.2: when the connection of a request is gone, its response goes to the address in "received" and the port
+        # in sent-by.
+        return attrs.evolve(source, fallback=(source.host, port))
+    if "rport" in via.parameters or port == source.port:
+        return source
+    if is_ip_address(via.host) and ipaddress.ip_address(via.host) != ipaddress.ip_address(source.host):
+        return source
+    return attrs.evolve(source, port=port)
+
+
+def reachable(uri: Uri, source: Hop) -> Hop:
+    """The hop that the URI names, or ``source`` where that cannot be right.
+
+    Names are not resolved here. An address of the other IP family, an unspecified or multicast one, and one that is
+    private or loopback while the peer itself is not (a phone behind NAT) all mean: where its messages come from.
+
+    A peer of the same host that came by a connection is reached through that connection while it lives, and where the
+    URI leads when it does not: a phone behind NAT can be reached in no other way.
+    """
+    if not uri.is_sip or not is_ip_address(uri.host) or not is_ip_address(source.host):
+        return source
+    theirs = ipaddress.ip_address(uri.host)
+    seen = ipaddress.ip_address(source.host)
+    if theirs.version != seen.version or theirs.is_unspecified or theirs.is_multicast:
+        return source
+    if (theirs.is_loopback and not seen.is_loopback) or (seen.is_global and not theirs.is_global):
+        return source
+    port = uri.port or DEFAULT_PORT
+    transport = (uri.parameter("transport") or source.transport).lower()
+    if source.is_reliable and theirs == seen and transport == source.transport:
+        return attrs.evolve(source, fallback=(uri.host, port))
+    return Hop(transport, uri.host, port, source.local)
