@@ -1,14 +1,15 @@
 """From the callers: what a pass over the ports brought becomes blocks in the rings, for all rows at once.
 
 A packet is heard when it parses, has the negotiated payload type, and comes from the latched source. Everything else is
-counted by its reason. Payloads are taken by their received length, so that no byte that an earlier and longer datagram
+counted by its reason. Most packets are the next of their row (expected.py), and nothing is left to find out about them;
+the others are parsed. Payloads are taken by their received length, so that no byte that an earlier and longer datagram
 left behind in the receive row is ever heard.
 """
 
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 
 import numpy as np
 import numpy.typing as npt
@@ -16,16 +17,19 @@ import numpy.typing as npt
 from agentstream.audio.codecs import Codec, codecs
 from agentstream.errors import RemoteProtocolError
 from agentstream.media.coded import BYTE
+from agentstream.media.expected import ExpectedPackets
 from agentstream.media.latch import Latch
 from agentstream.media.ports import PACKET_CAPACITY, Address, Pass
 from agentstream.media.ring import Rings
 from agentstream.rtp.events import DigitReceiver
 from agentstream.rtp.matrix import HeaderMatrix, Reason
+from agentstream.rtp.packet import HEADER_LENGTH
 from agentstream.rtp.statistics import ReceptionMatrix
 
 NO_PAYLOAD_TYPE = -1
 
 IntArray = npt.NDArray[np.int64]
+Samples = npt.NDArray[np.int16]
 
 
 class Reception:
@@ -41,6 +45,8 @@ class Reception:
         self._inbox = np.zeros((rows, PACKET_CAPACITY), np.uint8)
         self.views = [datagram.data for datagram in self._inbox]
         self._headers = HeaderMatrix(rows)
+        self._expected = ExpectedPackets(rows)
+        self._datagrams = self._inbox[:0]  # those that are being parsed
         self._lengths = np.zeros(rows, np.int32)
         self._codecs = codecs()
         self._audio_type = np.full(rows, NO_PAYLOAD_TYPE, np.int16)
@@ -77,6 +83,7 @@ class Reception:
         What was sent in the codec before goes on to be heard until the first packet in the new one: the far end
         changes when our answer reaches it, and not when we send it.
         """
+        self._expected.forget(row)
         before = int(self._audio_type[row])
         if before not in (NO_PAYLOAD_TYPE, audio_type) and digit_type != before:
             self._leaving[row] = (before, int(self._codec[row]))
@@ -101,6 +108,7 @@ class Reception:
 
     def forget_source(self, row: int) -> None:
         """Whatever comes next in this row is anchored anew."""
+        self._expected.forget(row)
         self._rings.forget_source(row)
         if self.coded is not None:
             self.coded.forget_source(row)
@@ -115,6 +123,7 @@ class Reception:
         return bool(self._hears[row])
 
     def close(self, row: int) -> None:
+        self._expected.forget(row)
         self._audio_type[row] = self._digit_type[row] = NO_PAYLOAD_TYPE
         self._hears[row] = False
         self._leaving.pop(row, None)
@@ -129,26 +138,95 @@ class Reception:
         rows = np.array(arrived.rows, np.int64)
         lengths = self._lengths[:count]
         lengths[:] = arrived.lengths
-        headers = self._headers
-        headers.parse(self._inbox[:count], lengths)
-        payload_type = headers.payload_type[:count]
-        is_audio = payload_type == self._audio_type[rows]
-        is_digit = payload_type == self._digit_type[rows]
-        codec = self._codec[rows]
-        if self._leaving:
-            self._admit_old_codec(arrived.rows, payload_type, is_audio, codec)
-        is_heard = is_audio | is_digit
         latched = self.latched
         strangers = [
             at
             for at, (row, source) in enumerate(zip(arrived.rows, arrived.sources, strict=True))
             if latched[row] != source
         ]
+        is_next = self._expected.match(rows, self._inbox[:count], lengths)
+        is_next[strangers] = False
+        if is_next.all():
+            self._go_on(rows, self._inbox[:count], lengths, tick, now)
+            return
+        if is_next.any():
+            self._go_on(rows[is_next], self._inbox[:count][is_next], lengths[is_next], tick, now)
+            others = np.flatnonzero(~is_next)
+            rows, lengths, datagrams = rows[others], lengths[others], self._inbox[others]
+            sources = [arrived.sources[at] for at in others.tolist()]
+        else:
+            datagrams, sources = self._inbox[:count], arrived.sources
+        self._hear(rows, datagrams, lengths, sources, tick, now)
+
+    def _go_on(
+        self,
+        rows: IntArray,
+        datagrams: npt.NDArray[np.uint8],
+        lengths: npt.NDArray[np.int32],
+        tick: int,
+        now: float,
+    ) -> None:
+        """Hear what these rows have expected."""
+        self.heard_tick[rows] = tick
+        self.statistics.go_on(rows, self._expected.units(rows), now)
+        for which, rings, voice in self._decoded(datagrams, lengths, self._codec[rows]):
+            mine = rows[which]
+            if not rings.append(mine, voice):
+                rings.insert(mine, *self._expected.headers(mine), voice)
+                for row in mine.tolist():
+                    self._expected.forget(row)
+        self._expected.advance(rows)
+
+    def _decoded(
+        self, datagrams: npt.NDArray[np.uint8], lengths: npt.NDArray[np.int32], codec_of: npt.NDArray[np.uint8]
+    ) -> Iterator[tuple[slice | npt.NDArray[np.intp], Rings, Samples]]:
+        """Groups of one codec and one length: which datagrams, where they go, and what is in them."""
+        kind = (lengths << 8) | codec_of
+        first = int(kind[0])
+        if (kind == first).all():
+            groups: list[tuple[int, slice | npt.NDArray[np.intp]]] = [(first, slice(None))]
+        else:
+            groups = [(key, np.flatnonzero(kind == key)) for key in np.unique(kind).tolist()]
+        for key, which in groups:
+            length, codec = key >> 8, self._codecs[key & 0xFF]
+            payloads = datagrams[which, HEADER_LENGTH:length]
+            placed = self._placed(codec, payloads)
+            if placed is not None:
+                yield which, *placed
+
+    def _placed(self, codec: Codec, payloads: npt.NDArray[np.uint8]) -> tuple[Rings, Samples] | None:
+        """Where payloads of a codec go, and as what."""
+        if codec.decode is not None:
+            return self._rings, codec.decode(payloads)
+        # What has to be decoded in order waits in its ring as it came.
+        return None if self.coded is None else (self.coded, payloads.astype(np.int16) + BYTE)
+
+    def _hear(
+        self,
+        rows: IntArray,
+        datagrams: npt.NDArray[np.uint8],
+        lengths: npt.NDArray[np.int32],
+        sources: list[Address],
+        tick: int,
+        now: float,
+    ) -> None:
+        """Find out what has come, and hear what is to be heard."""
+        count, headers = len(rows), self._headers
+        self._datagrams = datagrams
+        headers.parse(datagrams, lengths)
+        payload_type = headers.payload_type[:count]
+        is_audio = payload_type == self._audio_type[rows]
+        is_digit = payload_type == self._digit_type[rows]
+        codec = self._codec[rows]
+        numbers = rows.tolist()
+        if self._leaving:
+            self._admit_old_codec(numbers, payload_type, is_audio, codec)
+        is_heard = is_audio | is_digit
         if not is_heard.all():
-            self._count_refused(np.flatnonzero(~is_heard).tolist(), arrived)
-        for at in strangers:
-            if is_heard[at] and not self._latch(arrived.rows[at], arrived.sources[at], at, tick):
-                self.foreign[arrived.rows[at]] += 1
+            self._count_refused(np.flatnonzero(~is_heard).tolist(), numbers, lengths, sources)
+        for at, (row, source) in enumerate(zip(numbers, sources, strict=True)):
+            if self.latched[row] != source and is_heard[at] and not self._latch(row, source, at, tick):
+                self.foreign[row] += 1
                 is_heard[at] = False
         if not is_heard.any():
             return
@@ -196,19 +274,30 @@ class Reception:
                 continue  # not audio, or a packet without a payload
             size, start, codec = key >> 24, key >> 8 & 0xFFFF, self._codecs[key & 0xFF]
             which = np.flatnonzero(shape == key)
-            payloads = self._inbox[which, start : start + size]
-            rings = self._rings if codec.decode is not None else self.coded
-            if rings is None:
+            placed = self._placed(codec, self._datagrams[which, start : start + size])
+            if placed is None:
                 continue
-            # What has to be decoded in order waits in its ring as it came.
-            samples = codec.decode(payloads) if codec.decode is not None else payloads.astype(np.int16) + BYTE
-            rings.insert(
-                rows[which],
-                headers.sequence_number[which],
-                headers.timestamp[which],
-                headers.ssrc[which],
-                samples,
-            )
+            rings, voice = placed
+            sequences, timestamps = headers.sequence_number[which], headers.timestamp[which]
+            rings.insert(rows[which], sequences, timestamps, headers.ssrc[which], voice)
+            self._expect(rows[which], which, rings, rings.units(voice))
+
+    def _expect(self, rows: IntArray, which: npt.NDArray[np.intp], rings: Rings, units: int) -> None:
+        """Of rows whose packet is simply the newest: the next one is known."""
+        headers = self._headers
+        payload_types = headers.payload_type[which]
+        lengths = headers.payload_length[which] + np.int32(HEADER_LENGTH)
+        sequences = headers.sequence_number[which] + np.uint16(1)
+        timestamps = headers.timestamp[which] + np.uint32(units)
+        ssrcs = headers.ssrc[which]
+        is_plain = (payload_types == self._audio_type[rows]) & (units > 0)
+        is_plain &= headers.is_bare[which] & rings.follows(rows, sequences, timestamps, ssrcs)
+        is_plain &= self.statistics.is_next(rows, sequences)
+        for row in rows[~is_plain].tolist():
+            self._expected.forget(row)
+        mine = rows[is_plain]
+        following = (sequences[is_plain], timestamps[is_plain], ssrcs[is_plain])
+        self._expected.expect(mine, payload_types[is_plain], following, lengths[is_plain], units)
 
     def _latch(self, row: int, source: Address, at: int, tick: int) -> bool:
         latch = self._latches[row]
@@ -234,7 +323,7 @@ class Reception:
     def _take_digit(self, row: int, at: int, now: float) -> None:
         headers = self._headers
         start = int(headers.payload_offset[at])
-        payload = self._inbox[at, start : start + int(headers.payload_length[at])].tobytes()
+        payload = self._datagrams[at, start : start + int(headers.payload_length[at])].tobytes()
         self._skip_sequence(row, int(headers.sequence_number[at]))
         receiver = self._digits[row]
         if receiver is None:
@@ -254,16 +343,18 @@ class Reception:
             for digit in receiver.expire(now):
                 self.on_digit(row, digit.digit, digit.duration_ms)
 
-    def _count_refused(self, places: list[int], arrived: Pass) -> None:
+    def _count_refused(
+        self, places: list[int], rows: list[int], lengths: npt.NDArray[np.int32], sources: list[Address]
+    ) -> None:
         headers = self._headers
         for at in places:
-            row = arrived.rows[at]
+            row = rows[at]
             reason = int(headers.reason[at])
             if reason == Reason.IS_RTCP and row in self.muxed:
-                self.on_control(row, self._inbox[at, : arrived.lengths[at]].tobytes(), arrived.sources[at])
+                self.on_control(row, self._datagrams[at, : int(lengths[at])].tobytes(), sources[at])
             elif reason:
                 self.refused[row][Reason(reason).sentence] += 1
             else:
                 self.refused[row]["The payload type was not negotiated."] += 1
-                if self.latched[row] == arrived.sources[at]:
+                if self.latched[row] == sources[at]:
                     self._skip_sequence(row, int(headers.sequence_number[at]))

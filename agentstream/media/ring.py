@@ -205,6 +205,52 @@ class Rings:
             self._voice[at_block] = voice[:, part * self.block : (part + 1) * self.block]
             self._status[at_block] = VOICE
 
+    def append(self, rows: IntArray, voice: Samples) -> bool:
+        """Place one packet a row right behind its newest, which :meth:`follows` has said that it is.
+
+        :param rows: int64 (n,), each row at most once; ``voice`` int16 (n, samples), a whole number of blocks.
+        :return: False, and nothing is placed, when one of them is late or too early: :meth:`insert` them all.
+        """
+        first = self._end_block[rows]
+        ahead = first - self._play_block[rows]
+        blocks = voice.shape[1] // self.block
+        if ahead.min() < 0 or ahead.max() > BLOCKS - blocks - BLOCKS_A_SLOT:
+            return False
+        self.delay.observe(rows, ahead)
+        if self._candidates:
+            for row in rows.tolist():
+                self._candidates.pop(row, None)
+        self._late_run[rows] = 0
+        self._next_sequence[rows] += np.uint16(1)
+        self._end_block[rows] = first + blocks
+        base = self._base[rows]
+        for part in range(blocks):
+            at_block = base + ((first + part) & (BLOCKS - 1))
+            self._voice[at_block] = voice[:, part * self.block : (part + 1) * self.block]
+            self._status[at_block] = VOICE
+        return True
+
+    def units(self, voice: Samples) -> int:
+        """RTP timestamp units of one such packet, int16 (n, samples); 0 when it is no whole number of blocks."""
+        samples = int(voice.shape[1])
+        return 0 if samples % self.block else samples // self._samples_per_unit
+
+    def follows(
+        self,
+        rows: IntArray,
+        sequences: npt.NDArray[np.uint16],
+        timestamps: npt.NDArray[np.uint32],
+        ssrcs: npt.NDArray[np.uint32],
+    ) -> npt.NDArray[np.bool_]:
+        """Whether a packet with this header would be right behind its row's newest, and nothing more to think about."""
+        units = (timestamps - self._anchor_timestamp[rows]).view(np.int32)
+        offset, off_grid = np.divmod(units, self._clock_block)
+        is_next = self._anchored[rows] & (off_grid == 0) & (self._next_sequence[rows] == sequences)
+        is_next &= (self._anchor_block[rows] + offset == self._end_block[rows]) & (self._anchor_ssrc[rows] == ssrcs)
+        if self._remainders or self._candidates:
+            is_next &= ~np.isin(rows, [*self._remainders, *self._candidates])
+        return np.asarray(is_next)
+
     def _follow_sequence(self, rows: IntArray, sequences: npt.NDArray[np.uint16], first: IntArray, blocks: int) -> None:
         """Keep the newest sequence number; a timestamp step behind none missing becomes silence."""
         step = (sequences - self._next_sequence[rows]).view(np.int16)

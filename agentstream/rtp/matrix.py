@@ -62,7 +62,7 @@ class HeaderMatrix:
     :ivar csrc_count: uint8, the number of contributing sources.
     :ivar payload_offset: int32, where the payload begins in the row.
     :ivar payload_length: int32, bytes of payload without padding; may be 0.
-    :ivar is_ok: bool, ``reason == 0``.
+    :ivar is_ok: bool, ``reason == 0``. :ivar is_bare: bool, no padding, extension or contributing sources.
     :ivar count: rows of the last parse.
     """
 
@@ -71,6 +71,7 @@ class HeaderMatrix:
         self.count = 0
         self.reason = np.zeros(capacity, np.uint8)
         self.is_ok = np.zeros(capacity, np.bool_)
+        self.is_bare = np.zeros(capacity, np.bool_)
         self.payload_type = np.zeros(capacity, np.uint8)
         self.marker = np.zeros(capacity, np.bool_)
         self.sequence_number = np.zeros(capacity, np.uint16)
@@ -129,6 +130,7 @@ class HeaderMatrix:
 
         length = self.payload_length[:n]
         np.subtract(lengths, offset, out=length)
+        np.equal(first, packet.VERSION << 6, out=self.is_bare[:n])
         # Extension and padding are rare from phones, so only the rows that have them are looked at again.
         np.bitwise_and(first, 0x30, out=byte)
         if byte.any():

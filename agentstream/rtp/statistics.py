@@ -182,6 +182,28 @@ class ReceptionMatrix:
         self._last_timestamp[rows] = timestamps
         self._last_now[rows] = arrival
 
+    def is_next(self, rows: Rows, sequence_numbers: npt.NDArray[np.uint16]) -> npt.NDArray[np.bool_]:
+        """Whether each number is the one behind the highest of its row."""
+        is_next = (self.highest[rows] + 1) & 0xFFFF == sequence_numbers
+        return np.asarray(is_next & ~np.isnan(self._last_now[rows]))
+
+    def go_on(self, rows: Rows, step: npt.NDArray[np.uint32], now: float) -> None:
+        """Count and time one packet of each row whose number is the next; no row appears twice.
+
+        :param step: RTP timestamp units from the packet before, of which :meth:`time` was told, uint32 (k,).
+        """
+        self.highest[rows] += 1
+        self.received[rows] += 1
+        transit = (now - self._last_now[rows]) * self.rate_hz
+        transit -= step
+        np.abs(transit, out=transit)
+        jitter = self.jitter[rows]
+        transit -= jitter
+        transit *= 1 / 16
+        self.jitter[rows] = jitter + transit
+        self._last_timestamp[rows] += step
+        self._last_now[rows] = now
+
     def new_source(self, rows: Rows) -> None:
         """The next packet of each row begins a new sequence; totals stay."""
         highest = self.highest[rows]

@@ -10,13 +10,13 @@ from agentstream.audio.codecs.codec import Bytes, Codec, Pcm
 
 def decode(payloads: Bytes) -> Pcm:
     """By table."""
-    pcm: Pcm = g711.ALAW_TO_PCM[payloads]
+    pcm: Pcm = g711.ALAW_TO_PCM.take(payloads, mode="clip")
     return pcm
 
 
 def encode(pcm: Pcm) -> Bytes:
     """By table."""
-    payloads: Bytes = g711.PCM_TO_ALAW[pcm.view(np.uint16)]
+    payloads: Bytes = g711.PCM_TO_ALAW.take(pcm.view(np.uint16), mode="clip")
     return payloads
 
 
