@@ -24,6 +24,7 @@ from twisted.logger import Logger
 from twisted.python.threadpool import ThreadPool
 
 from agentstream.audio.activity import ActivitySettings
+from agentstream.audio.neural import States
 from agentstream.config.addresses import Listener
 from agentstream.errors import AgentstreamError, ConfigError, StartError
 from agentstream.flow.loader import SAMPLE, Loaded, load
@@ -34,6 +35,7 @@ from agentstream.flow.switchboard import Switchboard
 from agentstream.media.leg import RATE_HZ
 from agentstream.media.plane import MediaPlane, MediaSettings
 from agentstream.media.ports import DatagramPorts, KernelPorts
+from agentstream.media.silero import Judge, ThreadJudge, load_silero
 from agentstream.media.slack import SlackCollector
 from agentstream.net.connections import ConnectionLimits
 from agentstream.net.edge import SipEdge
@@ -60,11 +62,18 @@ def _bits(count: int) -> int:
     return secrets.randbits(count)
 
 
+def silero(loaded: Loaded, kind: type[Judge] = ThreadJudge) -> Judge | None:
+    """The second speech detector, where the config asks for it."""
+    media = loaded.config.media
+    return kind(States(media.max_calls, load_silero())) if media.speech_detector == "silero" else None
+
+
 class NodeService(Service):
     """One node: everything that one process serves.
 
     :param reactor: a reactor; its clock is made monotonic when the service starts.
     :param make_ports: the datagram ports of the media tick; memory in tests.
+    :param make_judge: the second speech detector, or None.
     :param in_thread: does the file work of recordings; None has a thread for it.
     :param wall_clock: seconds since 1970.
     :ivar edge, plane, switchboard, recordings: the running parts, to look at; None until the service starts.
@@ -78,6 +87,7 @@ class NodeService(Service):
         loaded: Loaded,
         *,
         make_ports: Callable[[Loaded], DatagramPorts] = kernel_ports,
+        make_judge: Callable[[Loaded], Judge | None] = silero,
         in_thread: InThread | None = None,
         is_alone: bool = True,
         wall_clock: Callable[[], float] = time.time,
@@ -86,6 +96,8 @@ class NodeService(Service):
         self._reactor = reactor
         self._loaded = loaded
         self._make_ports = make_ports
+        self._make_judge = make_judge
+        self._judge: Judge | None = None
         self._in_thread = in_thread
         self._threads: ThreadPool | None = None
         self._is_alone = is_alone
@@ -147,8 +159,9 @@ class NodeService(Service):
             silence_event_s=media.silence_event_s,
             rtp_timeout_s=media.rtp_timeout_s,
         )
+        judge = self._judge = self._make_judge(loaded)
         ports = self._make_ports(loaded)
-        self.plane = MediaPlane(reactor, ports, settings, _bits, self._collector, self._wall_clock)
+        self.plane = MediaPlane(reactor, ports, settings, _bits, self._collector, self._wall_clock, judge)
         self.recordings = Recordings(
             lambda: self._loaded.config.recording, self._in_thread or self._start_thread(reactor)
         )
@@ -188,6 +201,8 @@ class NodeService(Service):
                 self._bot.stopService()
             raise
         self.switchboard.observers.append(self._counts.observe)
+        if judge is not None:
+            judge.start()
         self.plane.start()
         self.recordings.finish_leftovers()
         self._tell_start()
@@ -217,7 +232,14 @@ class NodeService(Service):
         if not text:
             return
         self._metrics = NodeMetrics(
-            self._node_name, self.plane, self.edge, self.switchboard, self.recordings, self._counts, self._collector
+            self._node_name,
+            self.plane,
+            self.edge,
+            self.switchboard,
+            self.recordings,
+            self._counts,
+            self._collector,
+            self._judge,
         )
         listener = Listener.parse(text)
         try:
@@ -357,6 +379,8 @@ class NodeService(Service):
             yield self._http.stopListening()
         yield self.recordings.close()
         self.plane.stop()
+        if self._judge is not None:
+            self._judge.stop()
         self._stop_thread()
         if self._bot is not None:
             yield self._bot.stopService()
@@ -376,6 +400,11 @@ class NodeService(Service):
             "late_slots": plane.late_slots,
             "skipped_slots": plane.skipped_slots,
         }
+        if self._judge is not None:
+            fields["speech_windows"] = self._judge.windows
+            fields["speech_windows_dropped"] = self._judge.dropped
+            fields["speech_cpu_s"] = round(self._judge.cpu_s, 3)
+            fields["speech_alone_s"] = plane.speech_alone_s
         if self._collector is not None:
             fields["gc_p99_ms"] = self._collector.pauses.percentile_ms(99)
             fields["gc_most_ms"] = round(self._collector.pauses.most_s * 1000, 1)

@@ -134,6 +134,10 @@ class Activity:
         np.copyto(out, is_speech)
         return out
 
+    def is_near(self, n: int, out: Flags) -> Flags:
+        """Rows 0, 1, ... n - 1 that were loud within the hang-over, and so may be speech: bool[n]."""
+        return np.greater(self._left[:n], 0, out=out)
+
     def levels_dbov(self, out: Levels) -> Levels:
         """The levels of the last frame of rows 0, 1, ...: float64[n], -127 to 0 dBov."""
         np.maximum(self.power[: len(out)], FULL_SCALE**2 * 10 ** (SILENCE_DBOV / 10), out=out)

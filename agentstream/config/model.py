@@ -216,6 +216,13 @@ class Media:
         unit="MiB",
         range=(16, 65536),
     )
+    speech_detector: str = setting(
+        default="energy",
+        doc="Who says that a caller speaks. `silero`: a neural network, too, which tells speech from music, noise and"
+        " tones, takes a thousandth of a core for each caller who speaks, and comes with the extra"
+        " `agentstream[silero]`.",
+        choices=("energy", "silero"),
+    )
     speech_level_dbov: float = setting(
         default=-40.0,
         doc="What is quieter than this is never speech of the caller; above what comes back as echo of the bot.",

@@ -22,6 +22,8 @@ from agentstream.errors import ConfigError, Problem
 from agentstream.flow.definition import Flow, read_flow
 from agentstream.flow.files import file_mistakes, named_files, read_toml
 from agentstream.flow.registry import Registry, find_applets
+from agentstream.media.silero import HOW_TO_INSTALL
+from agentstream.media.silero import is_installed as is_silero_installed
 from agentstream.wire.parameters import read_query
 from agentstream.wire.payload import PAYLOADS
 
@@ -76,6 +78,8 @@ def examine(file: Path = SAMPLE) -> tuple[Loaded, list[Problem]]:
             problems.append(Problem(str(file), path, sentence))
     problems += _wrong_codecs(config, str(file))
     problems += _wrong_rates(flows.values())
+    if config.media.speech_detector == "silero" and not is_silero_installed():
+        problems.append(Problem(str(file), "media.speech_detector", f'is "silero", which {HOW_TO_INSTALL}'))
     warnings = (*_warnings(document, config, broken, names, str(file)), *_in_the_clear(flows.values()))
     return Loaded(file, config, flows, registry, tuple(_sounds(flows.values())), warnings), problems
 

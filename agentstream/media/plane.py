@@ -37,6 +37,7 @@ from agentstream.media.recording import Tapes
 from agentstream.media.reports import Reports
 from agentstream.media.ring import LEAST_MS, MOST_MS, Rings
 from agentstream.media.silence import SilenceWatch
+from agentstream.media.silero import Judge
 from agentstream.media.slack import SlackCollector
 from agentstream.media.speech import SpeechWatch
 from agentstream.media.tones import Tones
@@ -94,6 +95,7 @@ class MediaPlane:
 
     :param random_bits: ``random_bits(n)`` gives n unpredictable bits, for SSRCs, first sequence numbers and the like.
     :param wall_clock: seconds since 1970, for the NTP time in RTCP; without it that counts from an epoch of its own.
+    :param judge: the neural network that confirms who speaks; whoever made it starts and stops it.
     """
 
     log = Logger()
@@ -106,6 +108,7 @@ class MediaPlane:
         random_bits: Callable[[int], int],
         collector: SlackCollector | None = None,
         wall_clock: Callable[[], float] | None = None,
+        judge: Judge | None = None,
     ) -> None:
         rows = settings.rows
         self.settings = settings
@@ -117,7 +120,7 @@ class MediaPlane:
         self._reception = Reception(rows, self._rings)
         self._playback = PlaybackBank(rows, RATE_HZ)
         self._egress = Egress(rows)
-        self._speech = SpeechWatch(rows, RATE_HZ, settings.speech)
+        self._speech = SpeechWatch(rows, RATE_HZ, settings.speech, judge)
         self._reports = Reports(
             rows,
             self._reception,
@@ -317,6 +320,11 @@ class MediaPlane:
     def heard_ms(self, row: int) -> int:
         """Milliseconds of sound, silence included, that a row has heard since its leg was opened."""
         return self._speech.heard_ms(row)
+
+    @property
+    def speech_alone_s(self) -> float:
+        """Seconds of loud sound, of all legs, that energy alone judged because the neural network did not answer."""
+        return self._speech.alone_s
 
     def quiet_ms(self, row: int) -> int:
         """How long ago a row's far end was loud enough for speech; never more than the hang-over."""

@@ -35,7 +35,8 @@ from agentstream.flow.loader import Loaded, load
 from agentstream.flow.timeline import Event
 from agentstream.interfaces import Audio
 from agentstream.media.ports import Address
-from agentstream.service import NodeService
+from agentstream.media.silero import Judge
+from agentstream.service import NodeService, silero
 from agentstream.testing.bots import BotServer, Session
 from agentstream.testing.network import MemoryPorts
 from agentstream.testing.phone import Phone
@@ -116,6 +117,7 @@ class ServerUnderTest:
             self.reactor,
             self.loaded,
             make_ports=self._make_ports,
+            make_judge=lambda loaded: silero(loaded, Judge),
             in_thread=maybeDeferred,
             is_alone=False,
             wall_clock=lambda: self.reactor.seconds() + EPOCH_S,

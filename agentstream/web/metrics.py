@@ -20,6 +20,7 @@ from agentstream.media.delay import BINS, LATE_BINS
 from agentstream.media.leg import MediaLeg
 from agentstream.media.measure import SPREAD_EDGES_S, LegStatistics, LegTotals, TimeHistogram
 from agentstream.media.plane import MediaPlane
+from agentstream.media.silero import Judge
 from agentstream.media.slack import SlackCollector
 from agentstream.net.edge import SipEdge
 from agentstream.web.counts import STREAM_COUNTERS, CallCounts
@@ -89,6 +90,7 @@ class NodeMetrics:
     recordings: Recordings
     counts: CallCounts
     collector: SlackCollector | None = None
+    judge: Judge | None = None
 
     def gather(self) -> Iterator[Gathered | None]:
         """Look at the legs slice by slice, so that no tick waits for it; the last one that comes is the result."""
@@ -110,6 +112,7 @@ class NodeMetrics:
     def _families(self, gathered: Gathered) -> Iterator[Metric]:
         yield from self._tick()
         yield from self._rtp(gathered)
+        yield from self._speech()
         yield from self._calls()
         yield from self._sip()
         yield from self._streams()
@@ -175,6 +178,17 @@ class NodeMetrics:
         )
         family.add_metric((self.node,), [*edges, ("+Inf", float(waits.sum()))], float((waits * blocks).sum()) / 100)
         return family
+
+    def _speech(self) -> Iterator[Metric]:
+        windows, dropped, cpu_s = (
+            (0, 0, 0.0) if self.judge is None else (self.judge.windows, self.judge.dropped, self.judge.cpu_s)
+        )
+        yield self._count("speech_windows", "Windows of 32 ms that the neural detector judged.", windows)
+        yield self._count("speech_windows_dropped", "Windows that it was too late for, or failed at.", dropped)
+        yield self._count("speech_cpu_seconds", "CPU time of the neural detector.", cpu_s)
+        yield self._count(
+            "speech_alone_seconds", "Loud sound that energy judged alone meanwhile.", self.plane.speech_alone_s
+        )
 
     def _calls(self) -> Iterator[Metric]:
         counts, switchboard, files = self.counts, self.switchboard, self.recordings

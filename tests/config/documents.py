@@ -46,6 +46,7 @@ GOOD_CONFIG: dict[str, Any] = {
         "max_calls": 100,
         "playback_s": 600,
         "playback_memory_mb": 1024,
+        "speech_detector": "silero",
         "speech_level_dbov": -45.0,
         "speech_above_noise_db": 9.0,
         "speech_start_ms": 100,

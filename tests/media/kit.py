@@ -13,6 +13,7 @@ from agentstream.audio import g711
 from agentstream.media.leg import MediaLeg
 from agentstream.media.plane import MediaPlane, MediaSettings
 from agentstream.media.ports import Address
+from agentstream.media.silero import Judge
 from agentstream.rtp.packet import Packet
 from agentstream.sdp.negotiation import MediaPlan
 from agentstream.testing.network import MemoryPorts, Network
@@ -111,13 +112,13 @@ class World:
         return chunks
 
 
-def make_world(rows: int = 16, **settings: Any) -> World:
+def make_world(rows: int = 16, *, judge: Judge | None = None, **settings: Any) -> World:
     """A plane with this many rows that ticks on a Clock; ``stop`` it in the end."""
     clock = Clock()
     network = Network(clock)
     ports = MemoryPorts(network, SERVER, range(20000, 20000 + 2 * rows, 2), rows)
     bits = random.Random(7).getrandbits
-    plane = MediaPlane(clock, ports, MediaSettings(rows=rows, **settings), bits)
+    plane = MediaPlane(clock, ports, MediaSettings(rows=rows, **settings), bits, judge=judge)
     plane.start()
     return World(clock, network, plane)
 

@@ -88,6 +88,7 @@ def test_wheel_holds_the_plugin_and_nothing_of_the_tests(built: Path) -> None:
     assert "applets/__init__.py" in names
     assert "agentstream/py.typed" in names
     assert any(name.startswith("agentstream/samples/") and name.endswith(".toml") for name in names)
+    assert {f"agentstream/media/models/{name}" for name in ("silero_vad.onnx", "LICENSE.silero_vad")} <= names
     assert {"tests", "docs", "build"} & {name.partition("/")[0] for name in names} == set()
 
 
