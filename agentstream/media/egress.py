@@ -27,8 +27,6 @@ FRAME = 160
 """Payload bytes of one 20 ms packet of G.711 (RFC 3551 section 4.5.14)."""
 
 NARROW_HZ = 8000
-UNITS = 160
-"""Timestamp units of one slot: every codec that is served counts 8,000 a second."""
 
 MARKER = 0x80
 
@@ -48,10 +46,10 @@ class _Digits:
     timestamp: int = 0
 
 
-def digit_slots(digits: str, duration_ms: int, gap_ms: int) -> Iterator[EventPacket | None]:
+def digit_slots(digits: str, duration_ms: int, gap_ms: int, clock_hz: int = NARROW_HZ) -> Iterator[EventPacket | None]:
     """One entry a 20 ms slot: the packets of each digit in turn, and None for the pause behind each."""
     for digit in digits:
-        yield from packets_of_digit(digit, duration_ms, step_ms=20)
+        yield from packets_of_digit(digit, duration_ms, step_ms=20, rate_hz=clock_hz)
         yield from [None] * max(1, gap_ms // 20)
 
 
@@ -80,6 +78,7 @@ class Egress:
         self._encoded = np.zeros((rows, FRAME), np.uint8)
         self._sequence = np.zeros(rows, np.uint16)
         self._timestamp = np.zeros(rows, np.uint32)
+        self._units = np.full(rows, PCMU.units, np.uint32)
         # Rows of other codecs than PCMU: without a memory, by codec; with one, by row.
         self._codecs: dict[int, Codec] = {}
         self._others: list[tuple[Codec, npt.NDArray[np.intp]]] = []
@@ -120,6 +119,7 @@ class Egress:
         :param is_halved: two packets of 10 ms a slot (a=maxptime below 20).
         """
         begins = may_send and not self._sends[row]
+        self._units[row] = codec.units
         self._addresses[row] = address
         self._code(row, codec)
         self._payload_octets[row] = len(self._views[row]) - HEADER
@@ -165,6 +165,10 @@ class Egress:
     def timestamp(self, row: int) -> int:
         """The RTP timestamp of the row's next slot, whether it sends or not."""
         return int(self._timestamp[row])
+
+    def units(self, row: int) -> int:
+        """RTP timestamp units of one slot of the row."""
+        return int(self._units[row])
 
     def address(self, row: int) -> Address | None:
         """Where the row's packets go now."""
@@ -228,7 +232,7 @@ class Egress:
         np.add(octets, self._payload_octets[:high], out=octets, where=sends)
         if self._halved or self._digits:
             self._send_apart()
-        np.add(self._timestamp[:high], UNITS, out=self._timestamp[:high])
+        np.add(self._timestamp[:high], self._units[:high], out=self._timestamp[:high])
         if self._marked:
             for row in self._marked:
                 self._packets[row, 1] = self._payload_type[row]
@@ -244,7 +248,7 @@ class Egress:
             self._send_one(row, packet[: HEADER + half])
             packet[1] &= ~MARKER & 0xFF
             packet[2:4] = sequence.to_bytes(2, "big")
-            packet[4:8] = ((timestamp + UNITS // 2) & 0xFFFFFFFF).to_bytes(4, "big")
+            packet[4:8] = ((timestamp + self.units(row) // 2) & 0xFFFFFFFF).to_bytes(4, "big")
             self._send_one(row, packet[:HEADER] + packet[HEADER + half :])
             self._sequence[row] = (sequence + 1) & 0xFFFF
             self.sent[row] += 1
@@ -284,6 +288,6 @@ class Egress:
 
     def jump(self, high: int, slots: int) -> None:
         """Slots that were never sent: the timestamps leap over them, and the next packet carries the marker."""
-        np.add(self._timestamp[:high], slots * UNITS, out=self._timestamp[:high])
+        self._timestamp[:high] += self._units[:high] * np.uint32(slots)
         for row in np.flatnonzero(self._sends[:high]).tolist():
             self._mark(row)

@@ -135,7 +135,7 @@ class MediaLeg:
         if plan.send_digit_payload_type is None:
             self._plane.say_digits(self._row, digits, duration_ms, gap_ms)
         else:
-            slots = digit_slots(digits, duration_ms, gap_ms)
+            slots = digit_slots(digits, duration_ms, gap_ms, plan.clock_hz)
             self._plane.send_digits(self._row, plan.send_digit_payload_type, slots)
         self._digits_sent = Deferred()
         for voice in self._voices.values():

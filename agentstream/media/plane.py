@@ -377,6 +377,7 @@ class MediaPlane:
             plan.receive_digit_payload_type,
             codec,
             plan.may_receive,
+            plan.receive_noise_payload_type,
         )
         self._tones.watch(row, self.settings.inband_dtmf and plan.receive_digit_payload_type is None)
         (self._reception.muxed.add if plan.is_muxed else self._reception.muxed.discard)(row)

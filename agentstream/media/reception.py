@@ -27,6 +27,8 @@ from agentstream.rtp.packet import HEADER_LENGTH
 from agentstream.rtp.statistics import ReceptionMatrix
 
 NO_PAYLOAD_TYPE = -1
+NARROW_CLOCK_HZ = 8000
+NO_NOISE_LEVEL = "The comfort noise packet has no level."
 
 IntArray = npt.NDArray[np.int64]
 Samples = npt.NDArray[np.int16]
@@ -51,6 +53,8 @@ class Reception:
         self._codecs = codecs()
         self._audio_type = np.full(rows, NO_PAYLOAD_TYPE, np.int16)
         self._digit_type = np.full(rows, NO_PAYLOAD_TYPE, np.int16)
+        self._noise_type = np.full(rows, NO_PAYLOAD_TYPE, np.int16)
+        self._noisy: set[int] = set()  # rows that have one
         self._codec = np.zeros(rows, np.uint8)  # its place in codecs()
         self._hears = np.zeros(rows, np.bool_)
         # row -> payload type and codec before a change of codec, until the first packet of the new one
@@ -72,11 +76,19 @@ class Reception:
     def open(self, row: int) -> None:
         self.close(row)
         self.statistics.reset(np.array([row]))
+        self.statistics.clock(row, NARROW_CLOCK_HZ)
         self.foreign[row] = 0
         self.refused[row] = Counter()
 
     def describe(
-        self, row: int, latch: Latch, audio_type: int, digit_type: int | None, codec: Codec, hears: bool
+        self,
+        row: int,
+        latch: Latch,
+        audio_type: int,
+        digit_type: int | None,
+        codec: Codec,
+        hears: bool,
+        noise_type: int | None = None,
     ) -> None:
         """What a remote description says. Every new one learns its source anew.
 
@@ -91,6 +103,8 @@ class Reception:
             self._leaving.pop(row, None)
         self._audio_type[row] = audio_type
         self._digit_type[row] = NO_PAYLOAD_TYPE if digit_type is None else digit_type
+        self._noise_type[row] = NO_PAYLOAD_TYPE if noise_type is None else noise_type
+        (self._noisy.discard if noise_type is None else self._noisy.add)(row)
         self._codec[row] = self._codecs.index(codec)
         self._hears[row] = hears
         heard = self.latched[row]
@@ -98,8 +112,11 @@ class Reception:
             latch.left = (heard[0], heard[1])
         self._latches[row] = latch
         self.latched[row] = None
-        if self._digits[row] is None:
-            self._digits[row] = DigitReceiver()
+        if row not in self._leaving:
+            self.statistics.clock(row, codec.clock_hz)
+        digits = self._digits[row] or DigitReceiver()
+        digits.rate_hz = codec.clock_hz
+        self._digits[row] = digits
 
     def described(self, row: int) -> Address | None:
         """The address in the far end's last description."""
@@ -125,6 +142,8 @@ class Reception:
     def close(self, row: int) -> None:
         self._expected.forget(row)
         self._audio_type[row] = self._digit_type[row] = NO_PAYLOAD_TYPE
+        self._noise_type[row] = NO_PAYLOAD_TYPE
+        self._noisy.discard(row)
         self._hears[row] = False
         self._leaving.pop(row, None)
         self.muxed.discard(row)
@@ -222,6 +241,9 @@ class Reception:
         if self._leaving:
             self._admit_old_codec(numbers, payload_type, is_audio, codec)
         is_heard = is_audio | is_digit
+        is_noise = payload_type == self._noise_type[rows] if self._noisy else None
+        if is_noise is not None:
+            is_heard |= is_noise
         if not is_heard.all():
             self._count_refused(np.flatnonzero(~is_heard).tolist(), numbers, lengths, sources)
         for at, (row, source) in enumerate(zip(numbers, sources, strict=True)):
@@ -239,10 +261,14 @@ class Reception:
         if is_digit.any():
             for at in np.flatnonzero(is_digit).tolist():
                 self._take_digit(int(rows[at]), at, now)
+        if is_noise is not None:
+            for at in np.flatnonzero(is_noise & is_heard).tolist():
+                self._take_noise(int(rows[at]), at)
         is_audio &= is_heard
         if self._leaving:
             for row in rows[is_audio & (payload_type == self._audio_type[rows])].tolist():
                 self._leaving.pop(row, None)
+                self.statistics.clock(row, self._codecs[self._codec[row]].clock_hz)
         chosen = slice(0, count) if is_audio.all() else np.flatnonzero(is_audio)
         self.statistics.time(rows[chosen], headers.timestamp[:count][chosen], now)
         is_audio &= self._hears[rows]
@@ -335,6 +361,17 @@ class Reception:
             return
         for digit in found:
             self.on_digit(row, digit.digit, digit.duration_ms)
+
+    def _take_noise(self, row: int, at: int) -> None:
+        headers = self._headers
+        sequence, start = int(headers.sequence_number[at]), int(headers.payload_offset[at])
+        noise = self._datagrams[at, start : start + int(headers.payload_length[at])].tobytes()
+        self._expected.forget(row)
+        if not noise:
+            self.refused[row][NO_NOISE_LEVEL] += 1
+            self._skip_sequence(row, sequence)
+        elif self._hears[row]:
+            self._rings.pause(row, sequence, int(headers.timestamp[at]), int(headers.ssrc[at]), noise)
 
     def expire_digits(self, row: int, now: float) -> None:
         """Report a digit whose end packets were all lost."""

@@ -46,8 +46,6 @@ REMEMBERED_REPORTS = 4
 """Sender reports of ours that an answer may still refer to."""
 
 SLOT_MS = 20
-SLOT_UNITS = 160
-"""RTP timestamp units of a slot."""
 
 CNAME_BITS = 96
 """Random and new for each call, so that it links no two of them (RFC 7022 section 4.2)."""
@@ -227,7 +225,7 @@ class Reports:
         ntp_time = int((self._wall_clock() + NTP_EPOCH_S) * (1 << 32)) & 0xFFFFFFFFFFFFFFFF
         octets = int(egress.octets[row]) & 0xFFFFFFFF
         # The row's clock already stands at the next slot.
-        timestamp = (egress.timestamp(row) - SLOT_UNITS) & 0xFFFFFFFF
+        timestamp = (egress.timestamp(row) - egress.units(row)) & 0xFFFFFFFF
         report = SenderReport(session.ssrc, ntp_time, timestamp, packets & 0xFFFFFFFF, octets, blocks)
         return report, ntp_time >> 16 & 0xFFFFFFFF
 
@@ -336,7 +334,7 @@ class Reports:
     def _take_block(self, row: int, session: _Session, block: ReportBlock, now: float) -> None:
         lost = block.cumulative_lost
         percent = 100.0 * max(0, lost) / max(1, int(self._egress.sent[row]))
-        session.far = FarReport(lost, block.jitter * 1000 / self._reception.statistics.rate_hz, min(100.0, percent))
+        session.far = FarReport(lost, block.jitter * 1000 / session.plan.clock_hz, min(100.0, percent))
         for middle, left in session.left:
             if middle == block.last_sr:
                 session.round_trip_ms = 1000 * max(0.0, now - left - block.delay_since_last_sr / 65536)

@@ -23,6 +23,7 @@ import numpy.typing as npt
 from agentstream.audio import timescale
 from agentstream.audio.conceal import NO_ROWS, Concealment
 from agentstream.media.delay import PlayoutDelay
+from agentstream.media.pauses import Pauses
 from agentstream.media.seams import Seams
 
 BLOCKS = 64
@@ -107,6 +108,7 @@ class Rings:
         self._seams = Seams(rows, self.block)
         self._candidates: dict[int, _Candidate] = {}
         self._remainders: dict[int, _Remainder] = {}
+        self._pauses: Pauses | None = None  # made for the first comfort noise
         # Scratch for playout, so that a steady tick allocates nothing that grows with the rows.
         self._slot = np.zeros(rows, np.int64)
         self._state = np.zeros(rows, np.uint8)
@@ -136,6 +138,8 @@ class Rings:
         self._candidates.pop(row, None)
         self._remainders.pop(row, None)
         self._standing.pop(row, None)
+        if self._pauses is not None:
+            self._pauses.close(row)
         for counter in (
             self.late,
             self.duplicate,
@@ -152,6 +156,8 @@ class Rings:
         self._anchored[row] = False
         self._candidates.pop(row, None)
         self._remainders.pop(row, None)
+        if self._pauses is not None:
+            self._pauses.close(row)
 
     # What arrives
 
@@ -278,6 +284,23 @@ class Rings:
         """A packet that carries no audio of its own (a telephone-event) has this sequence number: it is not lost."""
         if (sequence - int(self._next_sequence[row])) & 0xFFFF < 0x8000:
             self._next_sequence[row] = (sequence + 1) & 0xFFFF
+
+    def pause(self, row: int, sequence: int, timestamp: int, ssrc: int, noise: bytes) -> None:
+        """A packet of comfort noise (RFC 3389): from its timestamp on there is nothing but this noise."""
+        begin = play = int(self._play_block[row])
+        if self._anchored[row] and int(self._anchor_ssrc[row]) == ssrc:
+            if (sequence - int(self._next_sequence[row])) & 0xFFFF >= 0x8000:
+                return  # later sound has overtaken it
+            at = int(self._anchor_block[row]) + self._offset(row, timestamp)[0]
+            if play < at < play + BLOCKS:
+                begin = at
+                each = np.array([row]), np.array([sequence], np.uint16), np.array([at])
+                self._follow_sequence(*each, blocks=0)
+            else:
+                self.skip_sequence(row, sequence)
+        if self._pauses is None:
+            self._pauses = Pauses(len(self._base), self.block)
+        self._pauses.begin(row, begin, noise)
 
     def _place_odd_packet(self, row: int, sequence: int, timestamp: int, ssrc: int, voice: Samples) -> None:
         """One packet that is not simply the next of its anchor, or that is no whole number of blocks."""
@@ -480,7 +503,10 @@ class Rings:
         lost: IntArray = gaps[is_lost]
         self.starved[gaps] += is_unknown & ~is_behind
         self.concealed[lost] += 1
-        half[gaps[~is_lost]] = 0
+        silent = gaps[~is_lost]
+        half[silent] = 0
+        if self._pauses is not None:
+            self._pauses.fill(silent, self._play_block, half)
         return lost
 
     def delay_ms(self, row: int) -> int:

@@ -116,13 +116,15 @@ class ReceptionMatrix:
     """Many sources as they arrive, one a row, in arrays of shape (rows,); for the tick.
 
     :param rows: number of rows; never grows.
-    :param rate_hz: the RTP clock of all rows.
+    :param rate_hz: the RTP clock of all rows, until :meth:`clock` gives one another.
 
     :ivar received: int64. :ivar discarded: int64. :ivar highest: int64. :ivar jitter: float64; all as in Reception.
     """
 
     def __init__(self, rows: int, rate_hz: int = 8000) -> None:
-        self.rate_hz = rate_hz
+        self._rate_hz = rate_hz
+        self._rates = np.full(rows, rate_hz, np.int64)
+        self._others: set[int] = set()
         self.received = np.zeros(rows, np.int64)
         self.discarded = np.zeros(rows, np.int64)
         self.highest = np.full(rows, _NO_SEQUENCE, np.int64)
@@ -146,7 +148,7 @@ class ReceptionMatrix:
 
     def jitter_ms(self, row: int) -> float:
         """Interarrival jitter of a row in milliseconds."""
-        return float(self.jitter[row]) * 1000 / self.rate_hz
+        return float(self.jitter[row]) * 1000 / int(self._rates[row])
 
     def count(self, rows: Rows, sequence_numbers: npt.NDArray[np.uint16]) -> npt.NDArray[np.bool_]:
         """Count one packet of each row; no row appears twice. False where the number fits nowhere (A.1)."""
@@ -175,7 +177,8 @@ class ReceptionMatrix:
         """
         arrival = np.broadcast_to(np.asarray(now, np.float64), rows.shape)
         step = np.subtract(timestamps, self._last_timestamp[rows], dtype=np.uint32).view(np.int32)
-        transit = np.abs((arrival - self._last_now[rows]) * self.rate_hz - step)
+        rate_hz = self._rates[rows] if self._others else self._rate_hz
+        transit = np.abs((arrival - self._last_now[rows]) * rate_hz - step)
         jitter = self.jitter[rows]
         # A first packet has nothing before it: its transit is not a number.
         self.jitter[rows] = np.where(np.isnan(transit), jitter, jitter + (transit - jitter) / 16)
@@ -194,7 +197,7 @@ class ReceptionMatrix:
         """
         self.highest[rows] += 1
         self.received[rows] += 1
-        transit = (now - self._last_now[rows]) * self.rate_hz
+        transit = (now - self._last_now[rows]) * (self._rates[rows] if self._others else self._rate_hz)
         transit -= step
         np.abs(transit, out=transit)
         jitter = self.jitter[rows]
@@ -212,6 +215,15 @@ class ReceptionMatrix:
         self._bad[rows] = _NO_SEQUENCE
         self.jitter[rows] = 0.0
         self._last_now[rows] = np.nan
+
+    def clock(self, row: int, rate_hz: int) -> None:
+        """The RTP clock of a row from now on; another one begins its jitter anew."""
+        if rate_hz == self._rates[row]:
+            return
+        self._rates[row] = rate_hz
+        (self._others.discard if rate_hz == self._rate_hz else self._others.add)(row)
+        self.jitter[row] = 0.0
+        self._last_now[row] = np.nan
 
     def reset(self, rows: Rows) -> None:
         """Everything at zero: another call in the row."""

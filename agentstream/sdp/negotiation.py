@@ -21,11 +21,17 @@ from agentstream.sdp.description import (
     address_type,
     number,
 )
+from agentstream.sdp.formats import (
+    DIGITS,
+    NOISE,
+    Format,
+    encoding_of,
+    offered_formats,
+    parameters_of,
+    place_of_audio,
+    rtpmap_of,
+)
 
-STATIC = {str(codec.payload_type): codec.name for codec in codecs() if codec.payload_type is not None}
-"""Payload types that need no rtpmap (RFC 3551 section 6), as far as we serve them."""
-FIRST_DYNAMIC = 96
-DIGITS = "telephone-event"
 PROTOCOL = "RTP/AVP"
 UNSPECIFIED = ("0.0.0.0", "::")
 RTCP_TYPES = range(64, 96)
@@ -66,10 +72,13 @@ class MediaPlan:
     :ivar remote_port: 0 for a stream that is disabled: nothing is sent or heard until the next description.
     :ivar codec: its name in :mod:`agentstream.audio.codecs`.
     :ivar send_digit_payload_type: what telephone-events carry that we send; None when the other side takes none.
+    :ivar receive_noise_payload_type: what comfort noise carries that we get (RFC 3389); None where that was not agreed.
     :ivar ptime_ms: the packet time that the other side asks for, milliseconds; 20 where it does not say.
     :ivar control_host: where its RTCP is to go (RFC 3605); "" is ``remote_host``.
     :ivar control_port: the port of that; 0 is the one behind ``remote_port``.
     :ivar is_muxed: RTP and RTCP share the port, both ways (RFC 5761).
+    :ivar clock_hz: RTP timestamp units a second, of sound and of telephone-events.
+    :ivar parameters: what the far end's ``a=fmtp`` says of the codec; "" for nothing.
     :ivar wants_voip_metrics: it asked for VoIP metrics in extended reports (RFC 3611 section 5).
     :ivar may_send: false on hold (their sendonly or inactive, or the address 0.0.0.0).
     :ivar may_receive: false when they will not send (their recvonly or inactive), or when we hold them.
@@ -90,6 +99,9 @@ class MediaPlan:
     control_port: int = 0
     is_muxed: bool = False
     wants_voip_metrics: bool = False
+    clock_hz: int = 8000
+    parameters: str = ""
+    receive_noise_payload_type: int | None = None
 
 
 def make_offer(local: LocalMedia, before: SessionDescription | None = None) -> SessionDescription:
@@ -99,39 +111,14 @@ def make_offer(local: LocalMedia, before: SessionDescription | None = None) -> S
         those that were declined stay declined.
     """
     direction = "sendonly" if local.is_holding else "sendrecv"
-    audio = _audio(local, _formats(local, before), direction, is_muxed=True)
+    formats = offered_formats(local.codecs, local.digit_payload_type, before)
+    audio = _audio(local, formats, direction, is_muxed=True)
     if before is None:
         return _describe(local, (audio,))
-    place = _place_of_audio(before)
+    place = place_of_audio(before)
     media = [attrs.evolve(one, port=0, connection=None, attributes=()) for one in before.media]
     media[place : place + 1] = [audio]
     return attrs.evolve(_describe(local, tuple(media)), time=before.time)
-
-
-def _formats(local: LocalMedia, before: SessionDescription | None) -> list[tuple[int, str]]:
-    """Payload types and encodings of an offer: static numbers, those of ``before``, and else dynamic ones."""
-    chosen = [(codec.name, codec.clock_hz) for codec in map(codec_named, local.codecs) if codec is not None]
-    wanted = [*chosen, *dict.fromkeys((DIGITS, clock_hz) for _, clock_hz in chosen)]
-    place = None if before is None else _place_of_audio(before)
-    known: dict[tuple[str, int], int] = {}
-    if before is not None and place is not None and place < len(before.media):
-        ours = before.media[place]
-        known = {named: int(form) for form in ours.formats if (named := _encoding_of(ours, form)) is not None}
-    used = {*known.values(), *map(int, STATIC)}
-    formats: list[tuple[int, str]] = []
-    for name, clock_hz in wanted:
-        codec = codec_named(name)
-        number_of = known.get((name, clock_hz))
-        if number_of is None and codec is not None:
-            number_of = codec.payload_type
-        if number_of is None and codec is None and local.digit_payload_type not in used:
-            number_of = local.digit_payload_type
-        if number_of is None:
-            reserved = {*used, local.digit_payload_type}
-            number_of = next(free for free in range(FIRST_DYNAMIC, 128) if free not in reserved)
-        used.add(number_of)
-        formats.append((number_of, f"{name}/{clock_hz}"))
-    return formats
 
 
 def revise(before: SessionDescription | None, description: SessionDescription) -> SessionDescription:
@@ -199,17 +186,9 @@ def _is_disabled(offer: SessionDescription) -> bool:
     return bool(ports) and not any(ports)
 
 
-def _place_of_audio(description: SessionDescription) -> int:
-    """The number of our ``m=`` line: the audio that is live, else the first that there is; one more than there are
-    where there is none."""
-    places = [place for place, media in enumerate(description.media) if media.kind == "audio"]
-    live = [place for place in places if description.media[place].port]
-    return (live or places or [len(description.media)])[0]
-
-
 def accept_answer(offer: SessionDescription, answer: SessionDescription) -> MediaPlan:
     """What the answer to our offer came to; raises RemoteProtocolError (488) where it cannot be used."""
-    place = _place_of_audio(offer)
+    place = place_of_audio(offer)
     ours = offer.media[place]
     if len(answer.media) != len(offer.media):
         # RFC 3264 section 6: "The answer MUST contain exactly the same number of m= lines as the offer".
@@ -219,9 +198,9 @@ def accept_answer(offer: SessionDescription, answer: SessionDescription) -> Medi
         raise RemoteProtocolError("the answer to our audio is not audio over RTP/AVP", 488)
     if media.port == 0:
         raise RemoteProtocolError("the answer declines the audio", 488)
-    offered = {_encoding_of(ours, form): int(form) for form in ours.formats}
+    offered = {encoding_of(ours, form): int(form) for form in ours.formats}
     # A dynamic number without an rtpmap of its own means what it meant in the offer.
-    pairs = [(form, _encoding_of(media, form) or _encoding_of(ours, form)) for form in media.formats]
+    pairs = [(form, encoding_of(media, form) or encoding_of(ours, form)) for form in media.formats]
     chosen = next(
         ((int(form), named) for form, named in pairs if named in offered and named is not None and named[0] != DIGITS),
         None,
@@ -230,6 +209,7 @@ def accept_answer(offer: SessionDescription, answer: SessionDescription) -> Medi
         raise RemoteProtocolError("the answer names no audio codec of the offer", 488)
     send, (codec, clock_hz) = chosen
     digits = next((int(form) for form, named in pairs if named == (DIGITS, clock_hz)), None)
+    noise = _noise_of(codec)
     plan = _plan(
         answer,
         media,
@@ -238,6 +218,7 @@ def accept_answer(offer: SessionDescription, answer: SessionDescription) -> Medi
         receive=offered[codec, clock_hz],
         send_digit=digits,
         receive_digit=offered.get((DIGITS, clock_hz)) if digits is not None else None,
+        receive_noise=offered.get(noise) if noise is not None and noise in (named for _, named in pairs) else None,
         is_holding=ours.direction == "sendonly",
         may_mux=ours.attribute("rtcp-mux") is not None,
     )
@@ -260,7 +241,7 @@ def _accept(
         raise RemoteProtocolError("the offer's audio has port 0", 488)
     if media.protocol.upper() != PROTOCOL:
         raise RemoteProtocolError("only audio over RTP/AVP is served", 488)
-    pairs = [(int(form), named) for form in media.formats if (named := _encoding_of(media, form)) is not None]
+    pairs = [(int(form), named) for form in media.formats if (named := encoding_of(media, form)) is not None]
     # RFC 3264 section 6.1: "it is RECOMMENDED that the answerer ... list the formats in the same relative order they
     # were present in the offer".
     chosen = next(((form, named) for form, named in pairs if named[0] in local.codecs), None)
@@ -269,6 +250,7 @@ def _accept(
     payload_type, (codec, clock_hz) = chosen
     # RFC 4733 section 2.1: events count the clock of the sound that they stand for.
     digits = next((form for form, named in pairs if named == (DIGITS, clock_hz)), None)
+    noise = next((form for form, named in pairs if named == _noise_of(codec)), None)
     # RFC 3264 section 6.1: the answerer uses the offer's numbers, so both directions carry the same ones.
     plan = _plan(
         offer,
@@ -278,13 +260,16 @@ def _accept(
         receive=payload_type,
         send_digit=digits,
         receive_digit=digits,
+        receive_noise=noise,
         is_holding=local.is_holding,
         may_mux=True,
     )
     _check_family(plan, address_type(local.host), "offer")
-    formats = [(payload_type, f"{codec}/{clock_hz}")]
+    formats: list[Format] = [(payload_type, (codec, clock_hz))]
     if digits is not None:
-        formats.append((digits, f"{DIGITS}/{clock_hz}"))
+        formats.append((digits, (DIGITS, clock_hz)))
+    if noise is not None:
+        formats.append((noise, (NOISE, clock_hz)))
     direction = {
         (True, True): "sendrecv",
         (True, False): "sendonly",
@@ -303,6 +288,7 @@ def _plan(
     receive: int,
     send_digit: int | None,
     receive_digit: int | None,
+    receive_noise: int | None,
     is_holding: bool,
     may_mux: bool,
 ) -> MediaPlan:
@@ -321,7 +307,9 @@ def _plan(
     ptime = number(media.attribute("ptime") or "", 1000)
     maxptime = number(media.attribute("maxptime") or "", 1000)
     control_host, control_port = _control_address(media, str(address))
-    numbers = (send, receive, send_digit, receive_digit)
+    numbers = (send, receive, send_digit, receive_digit, receive_noise)
+    served = codec_named(codec)
+    assert served is not None  # it was chosen from those that are
     return MediaPlan(
         remote_host=str(address),
         remote_port=media.port,
@@ -342,7 +330,17 @@ def _plan(
         and media.attribute("rtcp-mux") is not None
         and not any(each in RTCP_TYPES for each in numbers if each is not None),
         wants_voip_metrics=_wants_voip_metrics(description, media),
+        clock_hz=served.clock_hz,
+        parameters=media.payload_attribute("fmtp", str(send)) or "",
+        receive_noise_payload_type=receive_noise,
     )
+
+
+def _noise_of(codec: str) -> tuple[str, int] | None:
+    """The comfort noise that goes with a codec (RFC 3389 section 4), as far as we serve it: at 8 kHz, beside codecs
+    without a memory."""
+    served = codec_named(codec)
+    return (NOISE, served.clock_hz) if served is not None and served.decode is not None else None
 
 
 def _control_address(media: MediaDescription, host: str) -> tuple[str, int]:
@@ -376,29 +374,9 @@ def _wants_voip_metrics(description: SessionDescription, media: MediaDescription
     return any(form.split("=")[0] == "voip-metrics" for form in (formats or "").split())
 
 
-def _encoding_of(media: MediaDescription, form: str) -> tuple[str, int] | None:
-    """The encoding that a payload type of this ``m=`` line names, and its clock: a codec of ours as RFC 3551 writes it,
-    or telephone-event; None for what we do not serve."""
-    if number(form, 127) is None or form != str(int(form)):
-        return None
-    rtpmap = media.payload_attribute("rtpmap", form)
-    if rtpmap is None:
-        codec = codec_named(STATIC.get(form, ""))
-        return None if codec is None else (codec.name, codec.clock_hz)
-    name, _, rest = rtpmap.partition("/")
-    clock, _, channels = rest.partition("/")
-    clock_hz = number(clock.strip(), 192_000)
-    if clock_hz is None or channels.strip() not in ("", "1"):
-        return None
-    codec = codec_named(name.strip().upper())
-    if codec is not None:
-        return (codec.name, clock_hz) if clock_hz == codec.clock_hz else None
-    return (DIGITS, clock_hz) if name.strip().lower() == DIGITS else None
-
-
 def _audio(
     local: LocalMedia,
-    formats: list[tuple[int, str]],
+    formats: list[Format],
     direction: str,
     *,
     is_muxed: bool = False,
@@ -406,10 +384,10 @@ def _audio(
 ) -> MediaDescription:
     attributes: list[tuple[str, str | None]] = []
     for payload_type, encoding in formats:
-        attributes.append(("rtpmap", f"{payload_type} {encoding}"))
-        if encoding.startswith(DIGITS):
-            # RFC 4733 section 2.5.1.1: what we can receive: 0-9, *, #, A-D.
-            attributes.append(("fmtp", f"{payload_type} 0-15"))
+        attributes.append(("rtpmap", f"{payload_type} {rtpmap_of(encoding)}"))
+        parameters = parameters_of(encoding)
+        if parameters:
+            attributes.append(("fmtp", f"{payload_type} {parameters}"))
     attributes.append(("ptime", str(local.ptime_ms)))
     if is_muxed:
         attributes.append(("rtcp-mux", None))

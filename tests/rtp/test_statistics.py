@@ -113,3 +113,24 @@ def test_a_new_source_keeps_the_totals_and_a_new_call_does_not() -> None:
     assert (matrix.expected(1), matrix.lost(1)) == (single.expected, single.lost) == (7, 3)
     matrix.reset(row)
     assert (matrix.expected(1), matrix.lost(1), int(matrix.received[1])) == (0, 0, 0)
+
+
+def test_rows_with_clocks_of_their_own() -> None:
+    """Each row's jitter is that of a source alone with its clock; another clock begins anew."""
+    clocks = {0: 8000, 1: 48000, 2: 16000}
+    matrix = ReceptionMatrix(3)
+    alone = {row: Reception(rate_hz=clock_hz) for row, clock_hz in clocks.items()}
+    for row, clock_hz in clocks.items():
+        matrix.clock(row, clock_hz)
+    rows = np.arange(3)
+    generator = np.random.default_rng(4)
+    for number in range(100):
+        now = 0.02 * number + float(generator.uniform(0, 0.01))
+        stamps = [number * clock_hz // 50 for clock_hz in clocks.values()]
+        matrix.time(rows, np.array(stamps, np.uint32), now)
+        for row, stamp in enumerate(stamps):
+            alone[row].time(stamp, now)
+    assert [matrix.jitter_ms(row) for row in range(3)] == pytest.approx([alone[row].jitter_ms for row in range(3)])
+    assert matrix.jitter_ms(1) > 1
+    matrix.clock(1, 8000)
+    assert matrix.jitter_ms(1) == 0

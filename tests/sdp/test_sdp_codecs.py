@@ -105,3 +105,41 @@ def test_a_digit_number_that_the_other_side_gave_to_sound() -> None:
     numbers = formats(sdp.make_offer(ALL, answer))
     assert numbers["101"] == "L16/8000"
     assert numbers["96"] == "telephone-event/8000"
+
+
+@pytest.mark.rfc(3389)
+class TestComfortNoise:
+    NOISY = ("m=audio 40000 RTP/AVP 0 13 101", "a=rtpmap:13 CN/8000", "a=rtpmap:101 telephone-event/8000")
+
+    @pytest.mark.parametrize("lines", [NOISY, (NOISY[0], NOISY[2])], ids=["with an rtpmap", "without"])
+    def test_it_is_answered_where_it_is_offered(self, lines: tuple[str, ...]) -> None:
+        answer, plan = sdp.answer_offer(offer(*lines), ALL)
+        assert plan.receive_noise_payload_type == 13
+        assert formats(answer) == {"0": "PCMU/8000", "101": "telephone-event/8000", "13": "CN/8000"}
+
+    @pytest.mark.parametrize(
+        "lines",
+        [
+            ("m=audio 40000 RTP/AVP 0",),
+            ("m=audio 40000 RTP/AVP 0 98", "a=rtpmap:98 CN/16000"),
+            ("m=audio 40000 RTP/AVP 9 13",),
+        ],
+        ids=["not offered", "at another clock", "beside a codec with a memory"],
+    )
+    def test_nowhere_else(self, lines: tuple[str, ...]) -> None:
+        answer, plan = sdp.answer_offer(offer(*lines), ALL)
+        assert plan.receive_noise_payload_type is None
+        assert "CN/8000" not in formats(answer).values()
+
+    def test_it_is_no_codec(self) -> None:
+        with pytest.raises(RemoteProtocolError):
+            sdp.answer_offer(offer("m=audio 40000 RTP/AVP 13"), ALL)
+
+    def test_our_offers_keep_what_the_session_has_and_bring_up_nothing(self) -> None:
+        assert "CN/8000" not in formats(sdp.make_offer(ALL)).values()
+        again = sdp.make_offer(LOCAL, sdp.answer_offer(offer(*self.NOISY), LOCAL)[0])
+        assert formats(again)["13"] == "CN/8000"
+        plan = sdp.accept_answer(again, offer(*self.NOISY))
+        assert plan.receive_noise_payload_type == 13
+        assert sdp.accept_answer(again, offer("m=audio 40000 RTP/AVP 0")).receive_noise_payload_type is None
+        assert sdp.accept_answer(sdp.make_offer(LOCAL), offer(*self.NOISY)).receive_noise_payload_type is None

@@ -9,8 +9,11 @@ from agentstream.audio import g711
 from agentstream.audio.codecs.g722 import G722Coder
 from agentstream.audio.codecs.l16 import decode as from_l16
 from agentstream.audio.codecs.l16 import encode as to_l16
+from agentstream.audio.level import level_dbov
 from agentstream.audio.tones import dtmf, silence
+from agentstream.rtp.packet import Packet
 from agentstream.testing.bots import Echo, Speaker
+from agentstream.testing.phone import speech
 from agentstream.testing.server import ServerUnderTest
 from tests.server.kit import bot_flow
 
@@ -131,3 +134,27 @@ def test_a_phone_of_telephone_event_is_not_listened_to() -> None:
         phone.press("7")
         server.advance(2)
         assert bot.session.digits == "7"
+
+
+@pytest.mark.rfc(3389)
+def test_a_phone_that_suppresses_silence_is_heard_with_its_noise() -> None:
+    with ServerUnderTest(bot_flow(), {"media": STEADY}) as server:
+        bot = server.bot(Echo)
+        phone = server.phone(codecs=("PCMU",))
+        phone.dial("1000", sdp=phone.description().replace(b"AVP 0 101", b"AVP 0 13 101"))
+        server.advance(0.5)
+        assert phone.answer is not None and phone.answer.numbers == (0, 101, 13)
+        phone.say(speech(400, seed=1))
+        server.advance(0.5)
+        at = len(bot.session.audio)
+        phone.send_rtp(Packet(13, phone.sequence_number, phone.timestamp, phone.ssrc, bytes([45])).serialise())
+        phone.sequence_number = (phone.sequence_number + 1) & 0xFFFF
+        server.advance(1.0)
+        pause = np.frombuffer(bot.session.audio[at:], "<i2")
+        phone.say(speech(400, seed=2))
+        server.advance(1.0)
+        phone.hang_up()
+        server.advance(0.5)
+        assert level_dbov(pause[4000:]) == pytest.approx(-45, abs=2)
+        fields = server.events("leg_ended")[0].fields
+        assert (fields["rtp_lost"], fields["rtp_concealed_ms"]) == (0, 0)

@@ -25,6 +25,13 @@ class Coder(Protocol):
         """The samples of this payload, int16 (n,)."""
 
 
+class MakeCoder(Protocol):
+    """Makes a coder that has heard nothing yet."""
+
+    def __call__(self, parameters: str = "") -> Coder:
+        """``parameters`` is what the far end's ``a=fmtp`` says of the codec."""
+
+
 @attrs.frozen
 class Codec:
     """How sound becomes bytes.
@@ -33,10 +40,13 @@ class Codec:
     :ivar payload_type: its static number (RFC 3551 section 6), or None for one of the dynamic ones.
     :ivar clock_hz: RTP timestamp units a second.
     :ivar rate_hz: samples a second.
-    :ivar frame_bytes: the payload of 20 ms.
+    :ivar frame_bytes: the payload of 20 ms; the longest there is where their lengths vary.
     :ivar decode: payloads, uint8 (k, n), to samples, int16 (k, m); None for a codec with a memory.
     :ivar encode: samples, int16 (k, 20 ms), to payloads, uint8 (k, frame_bytes); None for a codec with a memory.
-    :ivar make_coder: a coder that has heard nothing yet; None for a codec without a memory.
+    :ivar make_coder: a coder for one direction; None for a codec without a memory.
+    :ivar channels: as its rtpmap has it; what is coded is mono.
+    :ivar spelling: its name in our SDP, "" for ``name``.
+    :ivar parameters: the ``a=fmtp`` of our SDP, "" for none.
     """
 
     name: str
@@ -46,7 +56,15 @@ class Codec:
     frame_bytes: int
     decode: Callable[[Bytes], Pcm] | None = None
     encode: Callable[[Pcm], Bytes] | None = None
-    make_coder: Callable[[], Coder] | None = None
+    make_coder: MakeCoder | None = None
+    channels: int = 1
+    spelling: str = ""
+    parameters: str = ""
+
+    @property
+    def rtpmap(self) -> str:
+        """The encoding as our SDP has it."""
+        return f"{self.spelling or self.name}/{self.clock_hz}" + (f"/{self.channels}" if self.channels > 1 else "")
 
     @property
     def units(self) -> int:

@@ -18,7 +18,7 @@ BIT_RATE = 64000
 class G722Coder:
     """One direction of one call; both sub-bands adapt to what they have seen."""
 
-    def __init__(self) -> None:
+    def __init__(self, parameters: str = "") -> None:
         self._coder = G722(RATE_HZ, BIT_RATE)
 
     def encode(self, pcm: Pcm) -> bytes:
