@@ -70,7 +70,7 @@ class Stream:
         # Who only listens has no voice, and must not take another bot's away.
         self._voice = media.voice(rate_hz) if spec.two_way else None
         self._position_before = self._voice.position if self._voice is not None else Position()
-        self._ledger = StreamLedger(reactor.seconds, ledger)
+        self._ledger = StreamLedger(reactor.seconds, ledger, media.chunk_waits)
         self._barge_in: BargeInWatch | None = None
         self._is_odd_chunk = is_odd_chunk
         self._is_advised = False

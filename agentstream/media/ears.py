@@ -20,6 +20,8 @@ MOST_FRAMES = 10
 """Frames in the longest chunk: 200 ms."""
 
 Samples = npt.NDArray[np.int16]
+Rows = npt.NDArray[np.int64]
+NO_ROWS: Rows = np.zeros(0, np.int64)
 ChunkFn = Callable[[Samples, int], None]
 """Called with a chunk, int16 (samples,), valid only during the call, and the milliseconds at its first sample."""
 
@@ -100,31 +102,37 @@ class Ears:
         self._position = position
         self._staging = np.zeros((len(self._ears), self._frame), np.int16)
 
-    def hear(self, heard: Samples) -> None:
-        """Take one frame of every row, int16 (rows, frame), and hand out the chunks that it completes."""
+    def hear(self, heard: Samples) -> Rows:
+        """Take one frame of every row, int16 (rows, frame), and hand out the chunks that it completes.
+
+        :return: int64 (k,), the rows of those chunks.
+        """
         if self._pending:
             self._begin_pending()
         self._tick += 1
         if not self._ears:
-            return
+            return NO_ROWS
         np.take(heard, self._rows, axis=0, out=self._staging, mode="clip")
         self._chunks[self._first + self._position] = self._staging
         np.add(self._position, 1, out=self._position)
         is_due = self._position == self._frames
-        if is_due.any():
-            self._position[is_due] = 0
-            ears = self._ears
-            # Listeners may come and go while they are told, so the due ones are fixed first.
-            for ear in [ears[at] for at in np.flatnonzero(is_due).tolist()]:
-                if ear.is_active:
-                    timestamp = ear.heard_chunks * ear.frames * FRAME_MS
-                    ear.heard_chunks += 1
-                    try:
-                        ear.fn(ear.chunk, timestamp)
-                    except Exception:
-                        # One listener's mistake is its own: the tick and every other call go on.
-                        self.log.failure("a listener failed and hears no more")
-                        self.remove(ear)
+        if not is_due.any():
+            return NO_ROWS
+        self._position[is_due] = 0
+        rows: Rows = self._rows[is_due]
+        ears = self._ears
+        # Listeners may come and go while they are told, so the due ones are fixed first.
+        for ear in [ears[at] for at in np.flatnonzero(is_due).tolist()]:
+            if ear.is_active:
+                timestamp = ear.heard_chunks * ear.frames * FRAME_MS
+                ear.heard_chunks += 1
+                try:
+                    ear.fn(ear.chunk, timestamp)
+                except Exception:
+                    # One listener's mistake is its own: the tick and every other call go on.
+                    self.log.failure("a listener failed and hears no more")
+                    self.remove(ear)
+        return rows
 
     def _begin_pending(self) -> None:
         begin = [ear for ear in self._pending if ear.begins <= self._tick]

@@ -9,6 +9,7 @@ import attrs
 from twisted.internet.defer import Deferred
 
 from agentstream.errors import ResourceError
+from agentstream.media.chunk_waits import Counts
 from agentstream.media.ears import ChunkFn
 from agentstream.media.egress import digit_slots
 from agentstream.media.measure import LegStatistics
@@ -54,6 +55,7 @@ class MediaLeg:
         self._recorded: list[Tape] = []
         self._digits_sent: Deferred[None] | None = None
         self._final: LegStatistics | None = None
+        self._final_chunk_waits: Counts | None = None
 
     def describe(self, plan: MediaPlan, signalling_host: str, nat: str) -> None:
         """What offer and answer agreed on: from now on the leg sends every 20 ms, if it may, and hears its source."""
@@ -154,12 +156,22 @@ class MediaLeg:
         """What this leg's wire has seen; goes on to answer when it is closed."""
         return self._final or self._plane.statistics(self._row)
 
+    def chunk_waits(self) -> Counts:
+        """What its listeners were handed so far, by how long it waited; see media/chunk_waits.py."""
+        if self._final_chunk_waits is not None:
+            return self._final_chunk_waits
+        counts: Counts = self._plane.chunk_waits.counts[self._row].copy()
+        return counts
+
     def close(self) -> None:
         """Stop hearing and sending, and give the ports back. Harmless when repeated."""
         if self._final is not None:
             return
         self._final = self._plane.statistics(self._row)
         self._plane.ended_waits += self._plane.waits(self._row)
+        self._final_chunk_waits = self.chunk_waits()
+        self._plane.ended_chunk_waits += self._final_chunk_waits
+        self._plane.ended_chunk_waits_s += float(self._plane.chunk_waits.sums_s[self._row])
         self._plane.ended.add(attrs.asdict(self._final))
         for stop in self._listening:
             stop()

@@ -65,6 +65,8 @@ class LegStatistics:
     :ivar playout_ms: the delay by which the far end's sound is held back now.
     :ivar waited_p50_ms: and ``waited_p95_ms``: how long its packets waited for their turn, from the tick that read
         them, in steps of 10 ms; those that came too late waited for nothing.
+    :ivar to_bot_p50_ms: and ``to_bot_p95_ms``: from the tick that read the packet with a chunk's last sample until bots
+        were written that chunk; upper edges of bins, None where there was no chunk.
     :ivar stretched_ms: what was added to that delay while it grew, and ``left_out_ms`` what was taken while it shrank.
     :ivar foreign: from sources that were not heard.
     :ivar discarded: of a flood, unread.
@@ -86,6 +88,8 @@ class LegStatistics:
     playout_ms: int
     waited_p50_ms: int
     waited_p95_ms: int
+    to_bot_p50_ms: float | None
+    to_bot_p95_ms: float | None
     stretched_ms: int
     left_out_ms: int
     foreign: int

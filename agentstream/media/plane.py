@@ -22,6 +22,7 @@ from twisted.logger import Logger
 from agentstream.audio.activity import ActivitySettings
 from agentstream.audio.codecs import Codec, codec_named
 from agentstream.errors import LocalProtocolError, ResourceError
+from agentstream.media.chunk_waits import EDGES_S, ChunkWaits, percentile_ms
 from agentstream.media.delay import BINS, wait_ms
 from agentstream.media.ears import ChunkFn
 from agentstream.media.egress import Egress
@@ -152,6 +153,9 @@ class MediaPlane:
         self.tick_lateness = TimeHistogram()
         self.ended = LegTotals()
         self.ended_waits = np.zeros(BINS, np.int64)
+        self.chunk_waits = ChunkWaits(rows)
+        self.ended_chunk_waits = np.zeros(len(EDGES_S), np.int64)
+        self.ended_chunk_waits_s = 0.0
         self.late_slots = 0
         self.skipped_slots = 0
         self._loop = LoopingCall.withCount(self._run_tick)
@@ -216,6 +220,7 @@ class MediaPlane:
         self._rings.open(row, self.settings.playout_ms)
         self._reception.open(row)
         self._speech.open(row)
+        self.chunk_waits.open(row)
         self._egress.open(row, self._ports.sender(row), bits(32), bits(16), bits(32))
         playback = self._playback.open(row, self.budget, self.settings.playback_ms)
         leg = MediaLeg(self, row, port, playback)
@@ -343,11 +348,21 @@ class MediaPlane:
             self._rings.play(high, heard)
             raised = wide.hear(high, heard) if wide is not None and len(wide.rows) else None
             self._speech.hear(heard)
-            track.hear(heard, raised)
+            told = track.hear(heard, raised)
+            if len(told):
+                self._note_waits(told)
             for digit in self._tones.hear(heard):
                 if digit.row in self._legs:
                     self._keep_digit(digit.row, digit.digit, digit.duration_ms)
             self.tapes.hear(heard)
+
+    def _note_waits(self, told: npt.NDArray[np.int64]) -> None:
+        """The listeners of these rows were just handed a chunk."""
+        now = self._clock.seconds()
+        waits_s = self._rings.waited_s(told, now)
+        if self._wide is not None and len(self._wide.rows):
+            waits_s = np.minimum(waits_s, self._wide.rings.waited_s(told, now))
+        self.chunk_waits.add(told, waits_s)
 
     # What legs ask for
 
@@ -453,6 +468,12 @@ class MediaPlane:
             total += self._wide.rings.delay.waited[[row for row in rows if row in self._wide.rows]].sum(axis=0)
         return total
 
+    def all_chunk_waits(self) -> tuple[npt.NDArray[np.int64], float]:
+        """The chunks of every leg there has been, by EDGES_S, and the seconds that they waited together."""
+        rows = list(self._legs)
+        counts: npt.NDArray[np.int64] = self.ended_chunk_waits + self.chunk_waits.counts[rows].sum(axis=0)
+        return counts, self.ended_chunk_waits_s + float(self.chunk_waits.sums_s[rows].sum())
+
     def statistics(self, row: int) -> LegStatistics:
         """What a row's wire has seen so far."""
         wire, refused = self._reception.statistics, self._reception.refused[row]
@@ -468,6 +489,8 @@ class MediaPlane:
             playout_ms=self._playout_ms(row),
             waited_p50_ms=wait_ms(waited, 50),
             waited_p95_ms=wait_ms(waited, 95),
+            to_bot_p50_ms=percentile_ms(self.chunk_waits.counts[row], 50),
+            to_bot_p95_ms=percentile_ms(self.chunk_waits.counts[row], 95),
             stretched_ms=sum(int(ring.stretched[row]) for ring in rings) * 10,
             left_out_ms=sum(int(ring.left_out[row]) for ring in rings) * 10,
             foreign=int(self._reception.foreign[row]),

@@ -154,6 +154,9 @@ class Reception:
         count = len(arrived.rows)
         if not count:
             return
+        self._rings.now = now
+        if self.coded is not None:
+            self.coded.now = now
         rows = np.array(arrived.rows, np.int64)
         lengths = self._lengths[:count]
         lengths[:] = arrived.lengths

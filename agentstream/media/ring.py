@@ -42,6 +42,10 @@ LEAST_MS = 20
 MOST_MS = 400
 """Bounds of a delay that follows the arrivals."""
 
+NEVER_S = -np.inf
+LONGEST_WAIT_S = (BLOCKS - 2 * BLOCKS_A_SLOT) * 0.01
+"""Less than the time that a block's place in the ring takes to come round."""
+
 EMPTY, VOICE, SILENCE = 0, 1, 2
 
 _AHEAD = np.arange(timescale.BLOCKS)
@@ -75,6 +79,7 @@ class Rings:
     :param rate_hz: samples a second.
     :param clock_hz: RTP timestamp units a second (RFC 3551: 8,000 for G.711, and for G.722 too).
     :param least_ms: and ``most_ms``: the bounds of the delay; equal ones make it fixed.
+    :ivar now: when what is inserted next was read, in monotonic seconds.
     """
 
     def __init__(
@@ -91,6 +96,9 @@ class Rings:
         self._samples_per_unit = rate_hz // clock_hz
         self._voice = np.zeros((rows * BLOCKS, self.block), np.int16)
         self._status = np.zeros(rows * BLOCKS, np.uint8)
+        # When each block came: what it says is of this turn of the ring, or so old that it cannot be.
+        self._came_s = np.full(rows * BLOCKS, NEVER_S)
+        self.now = 0.0
         # The anchor of each row, and where playout stands; block numbers grow without end.
         self._anchored = np.zeros(rows, np.bool_)
         self._anchor_ssrc = np.zeros(rows, np.uint32)
@@ -128,6 +136,7 @@ class Rings:
         ring = slice(row * BLOCKS, (row + 1) * BLOCKS)
         self._voice[ring] = 0
         self._status[ring] = EMPTY
+        self._came_s[ring] = NEVER_S
         self._anchored[row] = False
         self._play_block[row] = 0
         self._end_block[row] = 0
@@ -210,6 +219,7 @@ class Rings:
                 self.duplicate[rows] += self._status[at_block] == VOICE
             self._voice[at_block] = voice[:, part * self.block : (part + 1) * self.block]
             self._status[at_block] = VOICE
+            self._came_s[at_block] = self.now
 
     def append(self, rows: IntArray, voice: Samples) -> bool:
         """Place one packet a row right behind its newest, which :meth:`follows` has said that it is.
@@ -234,6 +244,7 @@ class Rings:
             at_block = base + ((first + part) & (BLOCKS - 1))
             self._voice[at_block] = voice[:, part * self.block : (part + 1) * self.block]
             self._status[at_block] = VOICE
+            self._came_s[at_block] = self.now
         return True
 
     def units(self, voice: Samples) -> int:
@@ -420,6 +431,7 @@ class Rings:
                 self.duplicate[row] += 1
             self._voice[at] = samples[part * self.block : (part + 1) * self.block]
             self._status[at] = VOICE
+            self._came_s[at] = self.now
 
     # What is played
 
@@ -508,6 +520,12 @@ class Rings:
         if self._pauses is not None:
             self._pauses.fill(silent, self._play_block, half)
         return lost
+
+    def waited_s(self, rows: IntArray, now: float) -> npt.NDArray[np.float64]:
+        """How long ago the packets came whose blocks these rows played last: float64 (n,), inf where none did."""
+        ago = now - self._came_s[self._base[rows] + ((self._play_block[rows] - 1) & (BLOCKS - 1))]
+        ago[ago >= LONGEST_WAIT_S] = np.inf
+        return ago
 
     def delay_ms(self, row: int) -> int:
         """The delay by which the row's sound is held back now."""

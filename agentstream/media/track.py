@@ -13,7 +13,7 @@ import numpy as np
 import numpy.typing as npt
 
 from agentstream.audio.resample import Resampler
-from agentstream.media.ears import ChunkFn, Ears
+from agentstream.media.ears import NO_ROWS, ChunkFn, Ears, Rows
 
 INBOUND, OUTBOUND = "inbound", "outbound"
 
@@ -48,13 +48,14 @@ class _Raised:
         self.listeners[row] += by
         self.rows = np.array(sorted(row for row, count in self.listeners.items() if count), np.intp)
 
-    def hear(self, frames: Samples, wide: WideFrames | None) -> None:
+    def hear(self, frames: Samples, wide: WideFrames | None) -> Rows:
         rows = self.rows
-        if len(rows):
-            self.frames[rows] = self.convert.convert(rows, frames[rows])
-            if wide is not None:
-                self.frames[wide.rows] = wide.frames[wide.rows]
-            self.ears.hear(self.frames)
+        if not len(rows):
+            return NO_ROWS
+        self.frames[rows] = self.convert.convert(rows, frames[rows])
+        if wide is not None:
+            self.frames[wide.rows] = wide.frames[wide.rows]
+        return self.ears.hear(self.frames)
 
 
 class Track:
@@ -96,8 +97,14 @@ class Track:
             self._raised[rate_hz] = _Raised(convert, Ears(4 * self._rows, rate_hz), frames)
         return self._raised[rate_hz]
 
-    def hear(self, frames: Samples, wide: WideFrames | None = None) -> None:
-        """Take 20 ms of every row, int16 (rows, leg samples), and hand out the chunks that they complete."""
-        self._ears.hear(frames)
+    def hear(self, frames: Samples, wide: WideFrames | None = None) -> Rows:
+        """Take 20 ms of every row, int16 (rows, leg samples), and hand out the chunks that they complete.
+
+        :return: int64 (k,), the rows of those chunks.
+        """
+        told = self._ears.hear(frames)
         for rate_hz, raised in self._raised.items():
-            raised.hear(frames, wide if wide is not None and wide.rate_hz == rate_hz else None)
+            more = raised.hear(frames, wide if wide is not None and wide.rate_hz == rate_hz else None)
+            if len(more):
+                told = np.concatenate((told, more))
+        return told

@@ -16,6 +16,7 @@ from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Histo
 from agentstream import __version__
 from agentstream.flow.recordings import Recordings
 from agentstream.flow.switchboard import Switchboard
+from agentstream.media.chunk_waits import EDGES_S as CHUNK_EDGES_S
 from agentstream.media.delay import BINS, LATE_BINS
 from agentstream.media.leg import MediaLeg
 from agentstream.media.measure import SPREAD_EDGES_S, LegStatistics, LegTotals, TimeHistogram
@@ -161,6 +162,7 @@ class NodeMetrics:
         reasons = [((reason,), float(count)) for reason, count in sorted(gathered.totals.refused.items())]
         yield self._counter("rtp_refused", "Packets that were not heard, by reason.", reasons, "reason")
         yield self._waits(gathered.waits)
+        yield self._chunk_waits()
         delays = gathered.playout_s or [0.0]
         yield self._gauge(
             "playout_delay_median_seconds", "Delay of the jitter buffers now, median.", statistics.median(delays)
@@ -189,6 +191,18 @@ class NodeMetrics:
         yield self._count(
             "speech_alone_seconds", "Loud sound that energy judged alone meanwhile.", self.plane.speech_alone_s
         )
+
+    def _chunk_waits(self) -> Metric:
+        counts, sum_s = self.plane.all_chunk_waits()
+        totals = np.cumsum(counts)
+        family = HistogramMetricFamily(
+            "agentstream_caller_to_bot_seconds",
+            "From the tick that read the packet with a chunk's last sample until the chunk was written.",
+            labels=("node",),
+        )
+        edges = [(str(edge), float(total)) for edge, total in zip(CHUNK_EDGES_S, totals, strict=True)]
+        family.add_metric((self.node,), [*edges, ("+Inf", float(totals[-1]))], sum_s)
+        return family
 
     def _calls(self) -> Iterator[Metric]:
         counts, switchboard, files = self.counts, self.switchboard, self.recordings

@@ -186,6 +186,15 @@ def test_what_sound_waits_for_is_measured_at_the_wire() -> None:
     assert ended.fields["to_wire_most_ms"] == round(waited * 1000, 1)
     assert 0 <= waited <= min(0.021, first - started + 0.001)
     assert (ended.fields["queued_p50_ms"], ended.fields["queued_most_ms"]) == (10, 500)
+    # Ten chunks of 100 ms with speech at their end, each packet of which waited as long; the bar of 0.06 is its bin's.
+    counted = during["agentstream_caller_to_bot_seconds_count"]
+    assert counted == after["agentstream_caller_to_bot_seconds_count"] == 10
+    assert after["agentstream_caller_to_bot_seconds_bucket{le=0.05}"] == 0
+    assert after["agentstream_caller_to_bot_seconds_bucket{le=0.08}"] == 10
+    assert after["agentstream_caller_to_bot_seconds_sum"] == pytest.approx(0.6, abs=0.01)
+    for where, name in ((leg_ended, "rtp_to_bot"), (ended, "from_caller")):
+        assert where.fields[f"{name}_p50_ms"] in (60, 80)
+        assert where.fields[f"{name}_p95_ms"] in (60, 80)
     # 50 packets: the first sets the time of the others, each of which waited for its turn as long as the delay says.
     assert during["agentstream_playout_wait_seconds_count"] == after["agentstream_playout_wait_seconds_count"] == 49
     assert leg_ended.fields["rtp_waited_p50_ms"] == leg_ended.fields["rtp_playout_ms"] == 60
