@@ -131,6 +131,8 @@ class Reception:
             self.coded.forget_source(row)
 
     def _skip_sequence(self, row: int, sequence: int) -> None:
+        # What was expected would now be behind the newest.
+        self._expected.forget(row)
         self._rings.skip_sequence(row, sequence)
         if self.coded is not None:
             self.coded.skip_sequence(row, sequence)

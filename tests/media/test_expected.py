@@ -6,7 +6,7 @@ import attrs
 import numpy as np
 import numpy.typing as npt
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from agentstream.audio.codecs import codec_named
@@ -122,6 +122,8 @@ row_of_oddities = st.lists(st.sampled_from([None] * 25 + list(ODDITIES)), min_si
 
 
 @settings(max_examples=60, deadline=None)
+@example([[None] * 9, [None] * 9, [None] * 4 + ["late", "digit", "digit", "late", None]])
+@example([[None] * 8, [None] * 8, [None] * 4 + ["late", "digit", "lost", "late"]])
 @given(st.lists(row_of_oddities, min_size=ROWS, max_size=ROWS))
 def test_expected_packets_are_heard_as_parsed_ones_are(rows: list[list[str | None]]) -> None:
     quick, slow = Line(), Line()
