@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import ipaddress
 import re
+from functools import lru_cache
 
 from agentstream.errors import RemoteProtocolError
 
@@ -152,10 +153,15 @@ def format_host(host: str) -> str:
     return f"[{host}]" if ":" in host else host
 
 
+@lru_cache(maxsize=1024)
+def parse_address(host: str) -> ipaddress.IPv4Address | ipaddress.IPv6Address | None:
+    """The IPv4 or IPv6 literal (without brackets or zone), None where it is none. The same few come again and again."""
+    try:
+        return ipaddress.ip_address(host) if "%" not in host else None
+    except ValueError:
+        return None
+
+
 def is_ip_address(host: str) -> bool:
     """Whether the host is an IPv4 or IPv6 literal (without brackets)."""
-    try:
-        ipaddress.ip_address(host)
-    except ValueError:
-        return False
-    return "%" not in host
+    return parse_address(host) is not None

@@ -47,6 +47,23 @@ COMPACT = {
 }
 """Compact forms (RFC 3261 section 7.3.3 and the registry) to lower-case long names."""
 
+_USUAL = (
+    "Via Max-Forwards From To Call-ID CSeq Contact Content-Type Content-Length Allow Supported Require User-Agent"
+    " Server Record-Route Route Accept Expires Reason Warning Timestamp Authorization Proxy-Authorization"
+    " P-Asserted-Identity Allow-Events Content-Disposition Content-Encoding Date Diversion Min-SE Privacy Session-Expires Subject"
+)
+KEYS = COMPACT | {spelling: name.lower() for name in _USUAL.split() for spelling in (name, name.lower())}
+"""The look-up key of names as they are written most often; :func:`key_of` makes those of the others."""
+
+
+def key_of(name: str) -> str:
+    """What a header name is looked up by: lower case, in its long form."""
+    key = KEYS.get(name)
+    if key is None:
+        key = name.lower()
+        key = COMPACT.get(key, key)
+    return key
+
 
 class Headers:
     """The header fields of one message in order, with names as received; look-ups ignore case, know short forms."""
@@ -61,25 +78,27 @@ class Headers:
 
     def add(self, name: str, value: str) -> None:
         """Append one field."""
-        key = name.lower()
-        key = COMPACT.get(key, key)
         self._items.append((name, value))
-        self._index.setdefault(key, []).append(value)
+        key = key_of(name)
+        values = self._index.get(key)
+        if values is None:
+            self._index[key] = [value]
+        else:
+            values.append(value)
 
     def get(self, name: str, default: str | None = None) -> str | None:
         """The first field of that name, unparsed."""
-        key = name.lower()
-        values = self._index.get(COMPACT.get(key, key))
+        values = self._index.get(key_of(name))
         return values[0] if values else default
 
     def get_all(self, name: str) -> list[str]:
         """Every field of that name, in order, unparsed."""
-        key = name.lower()
-        return list(self._index.get(COMPACT.get(key, key), ()))
+        return list(self._index.get(key_of(name), ()))
 
     def values_of(self, name: str) -> list[str]:
         """The members of a comma-separated list header over all its fields; empty members are left out."""
-        return [part for value in self.get_all(name) for part in split_outside(value, ",") if part]
+        values = self._index.get(key_of(name), ())
+        return [part for value in values for part in split_outside(value, ",") if part]
 
     def tokens_of(self, name: str) -> list[str]:
         """The members of a list header in lower case, without their parameters."""
@@ -93,8 +112,7 @@ class Headers:
         return iter(self._items)
 
     def __contains__(self, name: str) -> bool:
-        key = name.lower()
-        return COMPACT.get(key, key) in self._index
+        return key_of(name) in self._index
 
     def __len__(self) -> int:
         return len(self._items)

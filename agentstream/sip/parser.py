@@ -10,7 +10,7 @@ import re
 
 from agentstream.errors import RemoteProtocolError
 from agentstream.sip.grammar import is_token, parse_number
-from agentstream.sip.headers import COMPACT, Headers
+from agentstream.sip.headers import KEYS, Headers
 from agentstream.sip.message import Request, Response
 
 HEAD_LIMIT = 32_768
@@ -20,11 +20,6 @@ HEADER_COUNT_LIMIT = 500
 _STRAY_BREAK = re.compile(r"[\r\n]")
 _FOLD = re.compile(r"\r\n[ \t]+")
 _VERSION = re.compile(r"[Ss][Ii][Pp]/[0-9]+\.[0-9]+")
-_KNOWN = (
-    frozenset(COMPACT.values())
-    | frozenset(COMPACT)
-    | {"cseq", "max-forwards", "allow", "accept", "user-agent", "route"}
-)
 
 
 class MalformedRequest(RemoteProtocolError):
@@ -75,8 +70,9 @@ def parse_message(data: bytes) -> Request | Response:
     for index in range(1, len(lines)):
         line = lines[index]
         name, colon, value = line.partition(":")
-        name = name.rstrip(" \t")
-        if not colon or (name.lower() not in _KNOWN and not is_token(name)):
+        if name not in KEYS:
+            name = name.rstrip(" \t")
+        if not colon or (name not in KEYS and not is_token(name)):
             if line or index < len(lines) - 1:
                 sentence = sentence or "a header line has no valid name"
             continue

@@ -4,13 +4,12 @@
 
 from __future__ import annotations
 
-import ipaddress
 from typing import TYPE_CHECKING
 
 import attrs
 
 from agentstream.errors import LocalProtocolError
-from agentstream.sip.grammar import format_host, is_ip_address
+from agentstream.sip.grammar import format_host, parse_address
 from agentstream.sip.headers import Via
 from agentstream.sip.hop import Hop, Listener
 from agentstream.sip.uri import Uri
@@ -73,7 +72,8 @@ def reply_hop(via: Via, source: Hop) -> Hop:
         return attrs.evolve(source, fallback=(source.host, port))
     if "rport" in via.parameters or port == source.port:
         return source
-    if is_ip_address(via.host) and ipaddress.ip_address(via.host) != ipaddress.ip_address(source.host):
+    sent_by = parse_address(via.host)
+    if sent_by is not None and sent_by != parse_address(source.host):
         return source
     return attrs.evolve(source, port=port)
 
@@ -87,10 +87,9 @@ def reachable(uri: Uri, source: Hop) -> Hop:
     A peer of the same host that came by a connection is reached through that connection while it lives, and where the
     URI leads when it does not: a phone behind NAT can be reached in no other way.
     """
-    if not uri.is_sip or not is_ip_address(uri.host) or not is_ip_address(source.host):
+    theirs, seen = parse_address(uri.host), parse_address(source.host)
+    if not uri.is_sip or theirs is None or seen is None:
         return source
-    theirs = ipaddress.ip_address(uri.host)
-    seen = ipaddress.ip_address(source.host)
     if theirs.version != seen.version or theirs.is_unspecified or theirs.is_multicast:
         return source
     if (theirs.is_loopback and not seen.is_loopback) or (seen.is_global and not theirs.is_global):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from functools import lru_cache
 from urllib.parse import unquote_to_bytes
 
 import attrs
@@ -13,6 +14,10 @@ from agentstream.sip.grammar import format_host, parse_host_port
 _SCHEME = re.compile(r"[A-Za-z][A-Za-z0-9+.\-]*")
 _FORBIDDEN = re.compile(r"[^!#$%&'()*+,\-./0-9:;=?@A-Z\[\]_a-z~]")
 _BAD_ESCAPE = re.compile(r"%(?![0-9A-Fa-f]{2})")
+
+
+REMEMBERED_LENGTH = 128
+"""Characters of the longest URI that is kept: a peer decides what is remembered, so it must be little."""
 
 
 @attrs.frozen
@@ -70,6 +75,16 @@ class Uri:
 
 def parse_uri(text: str) -> Uri:
     """The URI in the text; raises RemoteProtocolError (400) where it is none."""
+    # The messages of a call, and the calls of a trunk, say the same few URIs again and again.
+    return _remembered(text) if len(text) <= REMEMBERED_LENGTH else _parse(text)
+
+
+@lru_cache(maxsize=2048)
+def _remembered(text: str) -> Uri:
+    return _parse(text)
+
+
+def _parse(text: str) -> Uri:
     scheme, colon, rest = text.partition(":")
     if not colon or not rest or _SCHEME.fullmatch(scheme) is None:
         raise RemoteProtocolError("a URI has no valid scheme", 400)
