@@ -154,6 +154,12 @@ class ICall(Interface):
         Errbacks with AgentstreamError where a file cannot be read.
         """
 
+    def wait(seconds: float) -> Deferred[None]:
+        """Fires when so much time has passed (zero or more); cancelling it ends the wait. Nothing is played for it.
+
+        It does not fire when the step is over before, as it is when the caller hangs up.
+        """
+
     def hear(chunk_ms: int, fn: Callable[[Audio, int], None]) -> Callable[[], None]:
         """Call ``fn(chunk, timestamp_ms)`` for every chunk_ms (20 to 200, a multiple of 20) of what the caller says.
 

@@ -7,12 +7,14 @@ stop is left behind, and a flow that runs in circles is cut off. Nothing here kn
 from __future__ import annotations
 
 import datetime
+import math
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, TypeVar
 
 import attrs
 from twisted.internet.defer import CancelledError, Deferred, maybeDeferred, succeed
+from twisted.internet.task import deferLater
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 from zope.interface import implementer
@@ -54,6 +56,7 @@ class StepCall:
     _recording: IRecording | None = None
     _ends: dict[int, Callable[[], None]] = attrs.field(factory=dict)
     _playing: set[Deferred[None]] = attrs.field(factory=set)
+    _waiting: set[Deferred[None]] = attrs.field(factory=set)
     _connecting: set[Deferred[IStream]] = attrs.field(factory=set)
     _streams: list[IStream] = attrs.field(factory=list)
 
@@ -108,6 +111,14 @@ class StepCall:
     def play(self, audio: Audio | Path) -> Deferred[None]:
         """Queue sound."""
         return Deferred() if self.is_over else self._while_here(self.call.playlist.play(audio), self._playing)
+
+    def wait(self, seconds: float) -> Deferred[None]:
+        """Let time pass."""
+        if not 0 <= seconds < math.inf:
+            raise ValueError(f"a wait of {seconds} s: it is zero seconds or more")
+        if self.is_over:
+            return Deferred()
+        return self._while_here(deferLater(self.call.timeline.clock, seconds, lambda: None), self._waiting)
 
     def hear(self, chunk_ms: int, fn: Callable[[Audio, int], None]) -> Callable[[], None]:
         """Hear the caller until the step is over."""
@@ -221,7 +232,7 @@ class StepCall:
         ends, self._ends = list(self._ends.values()), {}
         for end in ends:
             end()
-        for work in [*self._connecting, *(self._playing if is_silent else ())]:
+        for work in [*self._waiting, *self._connecting, *(self._playing if is_silent else ())]:
             work.cancel()
         for stream in self._streams:
             stream.stop(self.call.stop_reason)

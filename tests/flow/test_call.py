@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 import soundfile
-from twisted.internet.defer import Deferred, fail, succeed
+from twisted.internet.defer import CancelledError, Deferred, fail, succeed
 
 from agentstream.errors import StreamFailed
 from agentstream.flow.call import MAXIMUM_STEPS
@@ -303,6 +303,60 @@ def test_cancelling_a_sound_reaches_the_leg_and_lets_the_next_go_on(tmp_path: Pa
     assert scene.leg.log == ["play 160", "silence"]
     assert cancelled == ["CancelledError", "CancelledError"]
     scene.call.leg_ended("user", "BYE")
+
+
+def test_a_wait_takes_its_time() -> None:
+    one = FakeApplet("one", lambda call: call.wait(1.5).addCallback(lambda _: "done"))
+    scene = Scene(flow_of((one, {})))
+    scene.call.start()
+    scene.clock.advance(1.4)
+    assert not scene.steps
+    scene.clock.advance(0.1)
+    assert scene.steps == [("one", "done")] and not scene.clock.getDelayedCalls()
+
+
+def test_a_wait_that_is_cancelled_is_over() -> None:
+    waits: list[Deferred[None]] = []
+
+    def act(call: ICall) -> Any:
+        waits.append(call.wait(60))
+        return waits[0].addErrback(lambda failure: failure.trap(CancelledError) and None).addCallback(lambda _: "done")
+
+    scene = Scene(flow_of((FakeApplet("one", act), {})))
+    scene.call.start()
+    waits[0].cancel()
+    assert scene.steps == [("one", "done")] and not scene.clock.getDelayedCalls()
+
+
+@pytest.mark.parametrize("is_caller", [True, False])
+def test_a_wait_ends_with_its_step_and_tells_nobody(is_caller: bool) -> None:
+    told: list[Any] = []
+
+    def act(call: ICall) -> Any:
+        call.wait(60).addBoth(told.append)
+        return WAIT
+
+    one, two = FakeApplet("one", act), FakeApplet("two", lambda call: WAIT)
+    scene = Scene(flow_of((one, {"done": "two"}), (two, {})))
+    scene.call.start()
+    if is_caller:
+        scene.call.leg_ended("user", "BYE")
+    else:
+        one.runs[0].done.callback("done")
+    assert not scene.clock.getDelayedCalls() and not told
+    one.runs[0].call.wait(1).addBoth(told.append)
+    assert not scene.clock.getDelayedCalls()
+    if not is_caller:
+        scene.call.leg_ended("user", "BYE")
+    assert not told
+
+
+@pytest.mark.parametrize("seconds", [-1, float("nan"), float("inf")])
+def test_a_wait_of_no_time_that_there_is_is_the_applets_fault(seconds: float, logged_failures: Any) -> None:
+    scene = Scene(flow_of((FakeApplet("one", lambda call: call.wait(seconds), FAILING), {})))
+    scene.call.start()
+    assert scene.steps == [("one", "failed")]
+    logged_failures.take(ValueError)
 
 
 def test_wrong_samples_are_the_applets_fault(logged_failures: Any) -> None:
