@@ -25,12 +25,14 @@ Pcm = npt.NDArray[np.int16]
 Rows = npt.NDArray[np.intp]
 Flags = npt.NDArray[np.bool_]
 Levels = npt.NDArray[np.float64]
+Powers = npt.NDArray[np.float32]
 _Floats = npt.NDArray[np.float64]
 
 NARROW_HZ = 8000
 """The spectral questions are asked at this rate, whatever the rows have."""
 
 PREDICTOR_ORDER = 8
+_NARROW = NARROW_HZ * FRAME_MS // 1000
 _NEVER = 2.0**62  # more power than any frame has
 
 
@@ -67,8 +69,8 @@ class Activity:
 
     :ivar is_speech: bool[rows], as of the last frame. A flag rises about ``start_ms`` after speech began and falls
         ``hangover_ms`` after it ended.
-    :ivar power: float64[rows], mean square of the last frame without its constant part.
-    :ivar floor: float64[rows], the noise floor as a mean square.
+    :ivar power: float32[rows], mean square of the last frame without its constant part.
+    :ivar floor: float32[rows], the noise floor as a mean square.
     """
 
     def __init__(self, rows: int, rate_hz: int = 8000, settings: ActivitySettings | None = None) -> None:
@@ -81,23 +83,24 @@ class Activity:
         self._start = max(1, self.settings.start_ms // FRAME_MS)
         self._hangover = max(1, self.settings.hangover_ms // FRAME_MS)
         self._window = max(1, self.settings.noise_window_ms // FRAME_MS)
-        self._narrow_samples = NARROW_HZ * FRAME_MS // 1000
-        self._taper = np.hanning(self._narrow_samples)
-        self._bins = np.ones(self._narrow_samples // 2 + 1)
+        self._mean = np.full(2 * _NARROW, 1 / (2 * _NARROW))
+        self._taper = np.hanning(_NARROW)
+        self._bins = np.ones(_NARROW // 2 + 1)
         self._diagonal = np.eye(PREDICTOR_ORDER)
         self.is_speech = np.zeros(rows, np.bool_)
-        self.power = np.zeros(rows, np.float64)
-        self.floor = np.zeros(rows, np.float64)
-        self._quietest = np.full(rows, _NEVER)  # of the window that runs
-        self._quietest_before = np.zeros(rows)
+        self.power = np.zeros(rows, np.float32)
+        self.floor = np.zeros(rows, np.float32)
+        self._quietest = np.full(rows, _NEVER, np.float32)  # of the window that runs
+        self._quietest_before = np.zeros(rows, np.float32)
         self._age = np.zeros(rows, np.int16)
         self._score = np.zeros(rows, np.int16)
         self._left = np.zeros(rows, np.int16)
-        self._before = np.zeros((rows, self.frame_samples), np.int16)
+        # The last frame and the one before it, which change places.
+        self._signal = np.zeros((rows, self.frame_samples), np.float32)
+        self._before = np.zeros((rows, self.frame_samples), np.float32)
         # Scratch.
-        self._signal = np.zeros((rows, self.frame_samples), np.float64)
-        self._ones = np.ones(self.frame_samples, np.float64)
-        self._sum = np.zeros(rows, np.float64)
+        self._ones = np.ones(self.frame_samples, np.float32)
+        self._sum = np.zeros(rows, np.float32)
         self._is_loud = np.zeros(rows, np.bool_)
         self._is_any = np.zeros(rows, np.bool_)
 
@@ -120,7 +123,7 @@ class Activity:
         np.greater(is_loud, is_speech, out=is_any)
         np.subtract(score, 1, out=score)
         if is_any.any():
-            self._start_speech(np.flatnonzero(is_any), frames)
+            self._start_speech(np.flatnonzero(is_any))
         np.maximum(score, 0, out=score)
         # Who goes on, and who has been quiet for long enough.
         np.subtract(left, 1, out=left)
@@ -128,7 +131,6 @@ class Activity:
         np.copyto(left, self._hangover, where=is_loud)
         np.greater(left, 0, out=is_any)
         np.logical_and(is_speech, is_any, out=is_speech)
-        np.copyto(self._before[:n], frames)
         if out is None:
             return is_speech
         np.copyto(out, is_speech)
@@ -159,19 +161,21 @@ class Activity:
         self._age[rows] = 0
         self._score[rows] = 0
         self._left[rows] = 0
+        self._signal[rows] = 0
         self._before[rows] = 0
 
     def _measure(self, frames: Pcm) -> None:
-        """The power of each frame without its mean; exact, because these are integers below 2**53."""
+        """The power of each frame without its mean, to seven digits of the power with it."""
         n = len(frames)
+        self._signal, self._before = self._before, self._signal
         signal, power, total = self._signal[:n], self.power[:n], self._sum[:n]
         np.copyto(signal, frames)
         np.vecdot(signal, signal, out=power)
         np.matmul(signal, self._ones, out=total)
         np.multiply(total, total, out=total)
-        np.divide(total, self.frame_samples, out=total)
+        np.multiply(total, np.float32(1 / self.frame_samples), out=total)
         np.subtract(power, total, out=power)
-        np.divide(power, self.frame_samples, out=power)
+        np.multiply(power, np.float32(1 / self.frame_samples), out=power)
 
     def _follow_noise(self, n: int) -> None:
         """The floor is the quietest frame of this window and of the one before; digital silence is no noise."""
@@ -186,17 +190,17 @@ class Activity:
         np.copyto(quietest, _NEVER, where=is_any)
         np.copyto(age, 0, where=is_any)
 
-    def _start_speech(self, rows: Rows, frames: Pcm) -> None:
-        rows = rows[self._is_like_speech(rows, frames)]
+    def _start_speech(self, rows: Rows) -> None:
+        rows = rows[self._is_like_speech(rows)]
         self._score[rows] += 2
         started = rows[self._score[rows] >= self._start]
         self.is_speech[started] = True
         self._score[started] = 0
 
-    def _is_like_speech(self, rows: Rows, frames: Pcm) -> Flags:
+    def _is_like_speech(self, rows: Rows) -> Flags:
         """The three questions, for loud rows: bool[k]."""
-        both = self._narrow(np.concatenate((self._before[rows], frames[rows]), axis=1))
-        now = both[:, self._narrow_samples :]
+        both = self._narrow(rows)
+        now = both[:, _NARROW:]
         energy = np.vecdot(now, now)
         neighbours = np.vecdot(now[:, 1:], now[:, :-1])
         is_like: Flags = neighbours >= self.settings.least_voicing * energy
@@ -208,12 +212,12 @@ class Activity:
             is_like[asked] = self._surprises(both[asked], energy[asked])
         return is_like
 
-    def _narrow(self, both: Pcm) -> _Floats:
-        """Two frames at 8 kHz and without their mean: float64[k, 320]."""
-        signal = both.astype(np.float64)
+    def _narrow(self, rows: Rows) -> _Floats:
+        """The last two frames at 8 kHz and without their mean: float64[k, 320]."""
+        signal = np.concatenate((self._before[rows], self._signal[rows]), axis=1, dtype=np.float64)
         if self._factor > 1:
-            signal = signal.reshape(len(both), -1, self._factor) @ np.full(self._factor, 1 / self._factor)
-        signal -= (signal @ np.full(signal.shape[1], 1 / signal.shape[1]))[:, None]
+            signal = signal.reshape(len(rows), -1, self._factor) @ np.full(self._factor, 1 / self._factor)
+        signal -= (signal @ self._mean)[:, None]
         return signal
 
     def _changes(self, both: _Floats) -> Flags:
@@ -227,11 +231,10 @@ class Activity:
     def _surprises(self, both: _Floats, energy: _Floats) -> Flags:
         """Is there anything that linear prediction, fitted to the frame before, does not foretell?"""
         # The samples before each place, and the sample itself last: all that fitting and testing want.
-        width = both.shape[1] - PREDICTOR_ORDER
-        places = np.empty((len(both), PREDICTOR_ORDER + 1, width))
-        for back in range(PREDICTOR_ORDER + 1):
-            places[:, back] = both[:, back : back + width]
-        split = self._narrow_samples - PREDICTOR_ORDER
+        size, row = both.itemsize, both.strides[0]
+        shape = (len(both), PREDICTOR_ORDER + 1, both.shape[1] - PREDICTOR_ORDER)
+        places = np.ndarray(shape, both.dtype, both, 0, (row, size, size)).copy()
+        split = _NARROW - PREDICTOR_ORDER
         fit = places[:, :, :split]
         squares = fit @ fit.transpose(0, 2, 1)
         fitted = squares[:, :-1, :-1]
