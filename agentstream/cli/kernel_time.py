@@ -53,12 +53,16 @@ class ArrivalClock:
 
     def arrival_ns(self, ancillary: Ancillary) -> int:
         """Monotonic nanoseconds of the arrival that recvmsg's ancillary data tells of; now, where it tells nothing."""
+        for level, kind, noted in ancillary:
+            if level == socket.SOL_SOCKET and kind == _SO_TIMESTAMPNS and len(noted) == _TIMESPEC.size:
+                seconds, nanoseconds = _TIMESPEC.unpack(noted)
+                return int(seconds) * 1_000_000_000 + int(nanoseconds) - self.distance_ns()
+        return time.monotonic_ns()
+
+    def distance_ns(self) -> int:
+        """What to take from the kernel's wall-clock nanoseconds to have monotonic ones."""
         now = time.monotonic_ns()
         if now - self._read_ns > 1_000_000_000:
             self._distance_ns = _clock_distance_ns()
             self._read_ns = now
-        for level, kind, noted in ancillary:
-            if level == socket.SOL_SOCKET and kind == _SO_TIMESTAMPNS and len(noted) == _TIMESPEC.size:
-                seconds, nanoseconds = _TIMESPEC.unpack(noted)
-                return int(seconds) * 1_000_000_000 + int(nanoseconds) - self._distance_ns
-        return now
+        return self._distance_ns

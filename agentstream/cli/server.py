@@ -28,6 +28,10 @@ class ServerSettings:
     :ivar max_calls: calls at once; the range of RTP ports is chosen to hold twice as many.
     :ivar fixed_playout_ms: a playout delay that does not follow the arrivals, where sound is recognised frame by frame;
         0 leaves it to the defaults.
+    :ivar http_port: where /metrics is served; 0 for nowhere.
+    :ivar recordings: the folder for recordings of all calls; None: nothing is recorded.
+    :ivar hears_speech: whether callers' voice activity is found. No config says so: without it the server is started by
+        agentstream.cli.bench.deaf, for the bench, which asks what it costs.
     """
 
     sip_port: int
@@ -35,6 +39,9 @@ class ServerSettings:
     chunk_ms: int = 100
     max_calls: int = 10
     fixed_playout_ms: int = 0
+    http_port: int = 0
+    recordings: Path | None = None
+    hears_speech: bool = True
     first_rtp_port: int = 20000
 
     def write(self, folder: Path) -> Path:
@@ -55,6 +62,10 @@ class ServerSettings:
             "[flows]",
             'path = ["flows"]',
         ]
+        if self.http_port:
+            lines += ["[http]", f'listen = "tcp:{self.http_port}:interface={HOST}"']
+        if self.recordings is not None:
+            lines += ["[recording]", f"folder = {_toml(str(self.recordings))}"]
         for user, url in self.bots.items():
             lines += ["[[route]]", f"to = {_toml(user)}", f"flow = {_toml(user)}"]
             flow = [
@@ -63,6 +74,7 @@ class ServerSettings:
                 "[step.bot]",
                 'applet = "voicebot"',
                 f"url = {_toml(url)}",
+                *([] if self.recordings is None else ["record = true"]),
             ]
             (flows / f"{user}.toml").write_text("\n".join(flow) + "\n")
         config = folder / "agentstream.toml"
@@ -86,9 +98,9 @@ def free_port(kind: socket.SocketKind = socket.SOCK_DGRAM) -> int:
         return int(sock.getsockname()[1])
 
 
-def start_server(family: Children, config: Path) -> Child:
+def start_server(family: Children, config: Path, *, hears_speech: bool = True) -> Child:
     """Start ``twistd -n agentstream`` with this config; its log comes as news (agentstream.cli.server_log)."""
-    run = "from twisted.scripts.twistd import run; run()"
+    run = f"from {'twisted.scripts.twistd' if hears_speech else 'agentstream.cli.bench.deaf'} import run; run()"
     options = ["-n", "--pidfile=", "--logger", "agentstream.cli.server_log.observer"]
     return family.start("server", ["-c", run, *options, "agentstream", "--config", str(config)])
 

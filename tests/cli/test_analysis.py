@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 
 from agentstream.cli.bench import frames
-from agentstream.cli.bench.analysis import Load, Sink, analyse, percentile
-from agentstream.cli.bench.load import RECEIVED, SENT
+from agentstream.cli.bench.analysis import Load, Sink, analyse, analyse_probes, percentile
+from agentstream.cli.bench.callers import RECEIVED, SENT
 from agentstream.cli.bench.sink import BURST, MESSAGE
 
 MS = 1_000_000
@@ -24,7 +24,7 @@ def sent() -> np.ndarray:
     return np.array([(i * 20 * MS, i, call) for call in range(CALLS) for i in range(FRAMES)], SENT)
 
 
-def sink(lost: frozenset[tuple[int, int]] = frozenset(), bursts: list[tuple[int, int, int]] | None = None) -> Sink:
+def sink(lost: frozenset[tuple[int, int]] = frozenset()) -> Sink:
     messages, codes = [], []
     for call in range(CALLS):
         for first in range(0, FRAMES, PER_MESSAGE):
@@ -34,7 +34,6 @@ def sink(lost: frozenset[tuple[int, int]] = frozenset(), bursts: list[tuple[int,
     return Sink(
         np.array(messages, MESSAGE),
         np.frombuffer(b"".join(codes), np.uint8).reshape(-1, 8),
-        np.array(bursts or [], BURST),
     )
 
 
@@ -70,7 +69,7 @@ def test_a_code_may_begin_in_the_second_block() -> None:
     heard = received()
     heard["codes"] = heard["codes"][:, ::-1]
     whole = sink()
-    shifted = Sink(whole.messages, np.roll(whole.codes, 1, axis=0), whole.bursts)
+    shifted = Sink(whole.messages, np.roll(whole.codes, 1, axis=0))
     figures = analyse(Load(sent(), heard), shifted, (0, 10_000 * MS))
     assert figures.frames_lost == 0
     assert set(figures.rtp_to_bot_ms) == {TO_BOT_MS}
@@ -92,10 +91,58 @@ def test_a_burst_is_timed_from_its_write_to_its_first_packet() -> None:
         ],
         RECEIVED,
     )
-    bursts = [(5000 * MS, 0, probe), (6000 * MS, 2, probe)]
-    figures = analyse(Load(sent(), np.concatenate([heard, extra])), sink(bursts=bursts), (0, 4000 * MS))
-    assert figures.bot_to_rtp_ms.tolist() == [17.0]
-    assert (figures.bursts, figures.frames_lost_to_caller) == (2, 2)
+    bursts = np.array([(5000 * MS, 0, probe), (6000 * MS, 2, probe)], BURST)
+    probes = analyse_probes(Load(sent(), np.concatenate([heard, extra])), bursts, bursts[:0])
+    assert probes.bot_to_rtp_ms.tolist() == [17.0]
+    assert (probes.bursts, probes.frames_lost) == (2, 2)
+
+
+PROBE = frames.PROBE_CALL + 9
+SILENCE = b"\xff" * 8
+TONE = b"\x9f\x1f" * 4
+
+
+def listener(last_said: int) -> np.ndarray:
+    """One caller's packets: silence, 20 ms each of an utterance up to a frame, silence again."""
+    rows = []
+    for slot in range(40):
+        number = slot - 5
+        first, second = (code(PROBE, 100 + number), TONE) if 0 <= number <= last_said else (SILENCE, SILENCE)
+        rows.append(((1000 + 20 * slot) * MS, [list(first), list(second)], 160 * slot, 7, slot))
+    return np.array(rows, RECEIVED)
+
+
+def test_a_clear_is_timed_until_there_is_silence_behind_all_that_was_said() -> None:
+    clears = np.array([(1195 * MS, 100, PROBE)], BURST)
+    at_once = analyse_probes(Load(sent(), listener(4)), clears[:0], clears)
+    assert (at_once.clears, at_once.clear_to_silence_ms.tolist()) == (1, [5.0])
+    ignored = analyse_probes(Load(sent(), listener(19)), clears[:0], clears)
+    assert ignored.clear_to_silence_ms.tolist() == [305.0]
+
+
+def test_a_clear_of_what_nobody_had_heard_says_nothing() -> None:
+    early = np.array([(1050 * MS, 100, PROBE), (1195 * MS, 300, PROBE)], BURST)
+    assert analyse_probes(Load(sent(), listener(4)), early[:0], early).clear_to_silence_ms.tolist() == []
+
+
+def test_what_was_lost_is_placed_in_time() -> None:
+    figures = analyse(Load(sent(), received(frozenset({(1, 50)}))), sink(frozenset({(0, 10)})), (0, 10_000 * MS))
+    assert figures.lost_at_s.tolist() == [0.2, 1.0]
+
+
+def test_notes_longer_than_a_piece_and_frames_that_begin_late_are_read_alike(monkeypatch: pytest.MonkeyPatch) -> None:
+    lost = frozenset({(0, 7), (1, 99)})
+    notes = Load(sent()[sent()["frame"] >= 5], received(lost | {(1, 50)})), sink(lost), (0, 10_000 * MS)
+    whole = analyse(*notes)
+    monkeypatch.setattr("agentstream.cli.bench.analysis._PIECE", 7)
+    pieces = analyse(*notes)
+    assert (pieces.frames_sent, pieces.frames_lost) == (whole.frames_sent, whole.frames_lost) == (190, 3)
+    assert sorted(pieces.rtp_to_bot_ms) == sorted(whole.rtp_to_bot_ms)
+
+
+def test_nothing_noted_is_nothing_sent() -> None:
+    figures = analyse(Load(sent()[:0], received()[:0]), Sink(sink().messages[:0], sink().codes[:0]), (0, 1))
+    assert (figures.frames_sent, figures.frames_lost) == (0, 0) and np.isnan(percentile(figures.egress_ms, 99))
 
 
 def test_egress_is_measured_against_the_grid_that_fits_best() -> None:

@@ -41,9 +41,14 @@ def test_wrong_usage_is_2(words: list[str], capsys: pytest.CaptureFixture[str]) 
         (["demo", "--record", "/no/such/out.wav"], 1, "choose another file."),
         (["bench", "--calls", "0"], 1, "--calls 0 is out of range"),
         (["bench", "--seconds", "0"], 1, "--seconds 0 is out of range"),
-        (["bench", "--cadence", "30"], 1, "give a multiple of 20 from 20 to 200."),
+        (["bench", "--chunk-ms", "100", "30"], 1, "give a multiple of 20 from 20 to 200."),
         (["bench", "--rounds", "0"], 1, "--rounds 0 is out of range"),
         (["bench", "--rate", "16000", "--seconds", "1400"], 1, "beside --rate give at most 1300."),
+        (["bench", "--churn", "0"], 1, "--churn 0 is out of range: give 0.1 to 200."),
+        (["bench", "--ramp", "--vad", "on", "off"], 1, "--ramp compares nothing: give one of each setting."),
+        (["bench", "--plot", "x.svg"], 1, "--plot is of a ramp: add --ramp."),
+        (["bench", "--soak", "--rounds", "2", "--profile", "x.svg"], 1, "--profile is of one run"),
+        (["bench", "--markdown", "/no/such.json"], 1, "is nothing that agentstream bench --json wrote"),
     ],
 )
 def test_errors_are_one_sentence(

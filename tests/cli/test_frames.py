@@ -18,10 +18,18 @@ def test_a_code_says_what_was_put_into_it(call: int, frame: int) -> None:
     assert (is_code[0], calls[0], numbers[0]) == (True, call, frame)
 
 
+def test_many_codes_are_written_as_one_is() -> None:
+    calls, numbers = np.arange(300) * 13 % 4096, np.arange(300) * 55_001 % frames.MAX_FRAMES
+    out = np.zeros((300, 8), np.uint8)
+    frames.write_codes(out, calls, numbers)
+    pairs = zip(calls.tolist(), numbers.tolist(), strict=True)
+    assert out.tobytes() == b"".join(frames.code_of(call, number) for call, number in pairs)
+
+
 def test_a_code_survives_the_way_through_pcm() -> None:
     sent = b"".join(frames.code_of(i * 31 % 4096, i * 7919) + bytes((0x9A,)) * 152 for i in range(200))
     pcm = np.take(ULAW_TO_PCM, np.frombuffer(sent, np.uint8)).tobytes()
-    codes = frames.codes_of_pcm_fields(frames.pcm_code_fields(pcm))
+    codes = frames.codes_of_samples(np.frombuffer(frames.pcm_code_fields(pcm), "<i2").reshape(-1, 8))
     assert codes.shape == (400, 8)
     is_code, calls, numbers = frames.read_codes(codes)
     assert is_code.tolist() == [True, False] * 200

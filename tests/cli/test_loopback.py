@@ -17,14 +17,14 @@ from agentstream.errors import AgentstreamError
 from .fakes import noise
 
 NAMES = (
-    "machine",
     "calls",
     "seconds",
-    "cadence_ms",
+    "chunk_ms",
     "cpu_percent_per_call",
     "floor_percent_per_call",
     "frames_lost",
     "bot_to_rtp_p95_ms",
+    "clear_to_silence_p95_ms",
     "rtp_to_bot_p95_ms",
     "egress_p99_ms",
     "tick_p99_ms",
@@ -37,13 +37,40 @@ NAMES = (
 def test_five_calls_for_five_seconds(capfdbinary: pytest.CaptureFixture[bytes]) -> None:
     assert main(["bench", "--calls", "5", "--seconds", "5", "--json"]) == 0
     said = orjson.loads(capfdbinary.readouterr().out)
+    assert said["mode"] == "run" and said["commit"] and said["machine"]
+    (said,) = said["runs"]
     assert set(NAMES) <= said.keys()
-    assert (said["calls"], said["seconds"], said["cadence_ms"]) == (5, 5.0, 100)
+    assert (said["calls"], said["seconds"], said["chunk_ms"]) == (5, 5.0, 100)
     assert (said["frames_lost"], said["frames_foreign"]) == (0, 0)
     assert 1240 <= said["frames_sent"] <= 1260
     assert all(said[name] is not None for name in NAMES)
-    assert 0 < said["bot_to_rtp_p95_ms"] < 100 and 0 < said["rtp_to_bot_p95_ms"] < 200
+    assert (
+        0 < said["clear_to_silence_p95_ms"] < 100
+        and 0 < said["bot_to_rtp_p95_ms"] < 100
+        and 0 < said["rtp_to_bot_p95_ms"] < 200
+    )
     assert said["cpu_percent_per_call"] > 0 and said["floor_percent_per_call"] > 0
+
+
+@pytest.mark.slow  # starts three processes; nothing is measured before SIP's timers have run out
+@pytest.mark.skipif(sys.platform != "linux", reason="the bench reads Linux's /proc")
+def test_calls_that_come_and_go_leave_nothing(capfdbinary: pytest.CaptureFixture[bytes]) -> None:
+    assert main(["bench", "--churn", "8", "--seconds", "4", "--warm-up", "4", "--json"]) == 0
+    said = orjson.loads(capfdbinary.readouterr().out)
+    assert (said["calls"], said["left_over"], said["unheard"]) == (64, {}, 0)
+    assert said["growth_kb_per_call"] is not None and said["setup_p95_ms"] > 0
+
+
+@pytest.mark.slow  # a server at two sizes, two seconds each
+@pytest.mark.skipif(sys.platform != "linux", reason="the bench reads Linux's /proc")
+def test_a_ramp_with_its_picture(capfdbinary: pytest.CaptureFixture[bytes], tmp_path: Path) -> None:
+    picture = tmp_path / "ramp.svg"
+    words = ["--ramp", "--beyond", "--calls", "4", "--step", "2", "--seconds", "2", "--plot", str(picture), "--json"]
+    main(["bench", *words])
+    said = orjson.loads(capfdbinary.readouterr().out)
+    assert [step["calls"] for step in said["steps"]] == [2, 4]
+    assert all(step["frames_lost"] == 0 and step["tick_p99_ms"] > 0 for step in said["steps"])
+    assert picture.read_text().startswith("<svg")
 
 
 @pytest.mark.slow  # two benches, one after the other, of two seconds each
@@ -51,7 +78,7 @@ def test_five_calls_for_five_seconds(capfdbinary: pytest.CaptureFixture[bytes]) 
 def test_two_rates_in_one_run(capfdbinary: pytest.CaptureFixture[bytes]) -> None:
     assert main(["bench", "--calls", "3", "--seconds", "2", "--rate", "8000", "24000", "--json"]) == 0
     said = orjson.loads(capfdbinary.readouterr().out)
-    assert [rate["rate_hz"] for rate in said["rates"]] == [8000, 24000]
+    assert [each["variant"] for each in said["variants"]] == ["100 ms, 8000 Hz", "100 ms, 24000 Hz"]
     for run in said["runs"]:
         assert (run["frames_lost"], run["frames_foreign"]) == (0, 0) and run["frames_sent"] > 290
         assert run["bot_to_rtp_samples"] > 0 and run["round_trip_p95_ms"] < 400

@@ -10,13 +10,11 @@ from pathlib import Path
 import numpy as np
 import orjson
 import pytest
-from rich.console import Console
 
 from agentstream.audio.g711 import ULAW_TO_PCM
 from agentstream.cli.bench import frames, machine, tone_codes
-from agentstream.cli.bench.analysis import Figures
-from agentstream.cli.bench.report import Comparison, Run
-from agentstream.cli.bench.sink import Sink
+from agentstream.cli.bench.notes import read
+from agentstream.cli.bench.sink import BURST, MESSAGE, Sink
 from agentstream.cli.bench.websocket import CLOSE, TEXT, FrameReader
 from agentstream.cli.kernel_time import ANCILLARY_BYTES, IS_KERNEL_TIME, ArrivalClock, ask_for_time
 
@@ -69,6 +67,7 @@ def media(*codes: bytes) -> bytes:
 def test_it_echoes_and_notes_every_number(
     sink: Sink, server_end: socket.socket, tmp_path: Path, capsysbinary: pytest.CaptureFixture[bytes]
 ) -> None:
+    sink.notes.open(str(tmp_path / "bot"))
     connect(sink, server_end, "/echo?x=1")
     assert orjson.loads(capsysbinary.readouterr().out) == {"kind": "stream_started", "streams": 1}
     text = media(frames.code_of(5, 7), frames.code_of(5, 8))
@@ -77,32 +76,53 @@ def test_it_echoes_and_notes_every_number(
     ((opcode, echoed),) = FrameReader().receive(server_end.recv(65536))
     assert opcode == TEXT
     assert orjson.loads(echoed) == {"stream_sid": "s1", **orjson.loads(text)}
-    sink.save(str(tmp_path / "sink.npz"))
-    with np.load(tmp_path / "sink.npz") as noted:
-        is_code, calls, numbers = frames.read_codes(noted["codes"])
-        assert numbers[is_code].tolist() == [7, 8] and set(calls[is_code]) == {5}
-        assert noted["messages"]["blocks"].tolist() == [4]
+    sink.notes.close()
+    codes = frames.codes_of_samples(read(tmp_path / "bot", "codes", np.int16, 8))
+    is_code, calls, numbers = frames.read_codes(codes)
+    assert numbers[is_code].tolist() == [7, 8] and set(calls[is_code]) == {5}
+    assert read(tmp_path / "bot", "messages", MESSAGE)["blocks"].tolist() == [4]
+    assert len(read(tmp_path / "bot", "pcm", np.int16, 80)) == 0
+
+
+def spoken(sock: socket.socket) -> list[bytes]:
+    """The sound of each message that the bot sent; what is no media is its text."""
+    messages = [orjson.loads(text) for _, text in FrameReader().receive(sock.recv(65536))]
+    assert {message["stream_sid"] for message in messages} == {"s1"}
+    return [
+        base64.b64decode(each["media"]["payload"]) if each["event"] == "media" else each["event"].encode()
+        for each in messages
+    ]
 
 
 @linux
-def test_a_probe_speaks_when_it_is_due_and_echoes_nothing(
-    sink: Sink, server_end: socket.socket, capsysbinary: pytest.CaptureFixture[bytes]
+def test_a_probe_speaks_and_clears_when_it_is_due_and_echoes_nothing(
+    sink: Sink, server_end: socket.socket, tmp_path: Path, capsysbinary: pytest.CaptureFixture[bytes]
 ) -> None:
+    sink.notes.open(str(tmp_path / "bot"))
     connect(sink, server_end, "/probe")
     server_end.sendall(masked(TEXT, media(frames.code_of(5, 7))))
     turn(sink)
     sink.begin_probes(100.0, 2.0)
     sink.speak_due(100.2)
-    assert not sink.written
     sink.speak_due(100.3)
-    ((_, text),) = FrameReader().receive(server_end.recv(65536))
-    pcm = base64.b64decode(orjson.loads(text)["media"]["payload"])
+    (pcm,) = spoken(server_end)
     assert len(pcm) == 640
-    is_code, calls, numbers = frames.read_codes(frames.codes_of_pcm_fields(frames.pcm_code_fields(pcm)))
+    codes = frames.codes_of_samples(np.frombuffer(frames.pcm_code_fields(pcm), np.int16).reshape(-1, 8))
+    is_code, calls, numbers = frames.read_codes(codes)
     assert numbers[is_code].tolist() == [0, 1] and set(calls[is_code]) == {frames.PROBE_CALL}
-    for late in range(1, 20):
+    sink.speak_due(100.9)
+    assert [len(pcm) for pcm in spoken(server_end)] == [20 * 320]
+    sink.speak_due(101.1)
+    assert spoken(server_end) == [b"clear"]
+    for late in range(2, 20):
         sink.speak_due(100.3 + late)
     assert not sink.due and sink.streams
+    sink.notes.close()
+    assert [record[1:] for record in read(tmp_path / "bot", "bursts", BURST).tolist()] == [
+        (0, frames.PROBE_CALL),
+        (22, frames.PROBE_CALL),
+    ]
+    assert read(tmp_path / "bot", "clears", BURST)["frame"].tolist()[0] == 2
 
 
 @linux
@@ -110,6 +130,7 @@ def test_at_another_rate_it_notes_sound_and_speaks_in_tones(
     sink: Sink, server_end: socket.socket, tmp_path: Path, capsysbinary: pytest.CaptureFixture[bytes]
 ) -> None:
     sink.rate_hz = 16000
+    sink.notes.open(str(tmp_path / "bot"))
     connect(sink, server_end, "/probe")
     pcm = np.concatenate([tone_codes.pcm_of(5, frame, 16000) for frame in (7, 8)]).tobytes()
     text = orjson.dumps({"event": "media", "media": {"payload": base64.b64encode(pcm).decode()}})
@@ -117,14 +138,14 @@ def test_at_another_rate_it_notes_sound_and_speaks_in_tones(
     turn(sink)
     sink.begin_probes(100.0, 2.0)
     sink.speak_due(100.3)
-    ((_, said),) = FrameReader().receive(server_end.recv(65536))
-    assert base64.b64decode(orjson.loads(said)["media"]["payload"]) == b"".join(
-        tone_codes.pcm_of(frames.PROBE_CALL, frame, 16000).tobytes() for frame in (0, 1)
-    )
-    sink.save(str(tmp_path / "sink.npz"))
-    with np.load(tmp_path / "sink.npz") as noted:
-        assert noted["messages"]["blocks"].tolist() == [4] and len(noted["codes"]) == 0
-        is_code, calls, numbers = frames.read_codes(tone_codes.read_streams(np.zeros(4), noted["sound"]))
+    assert spoken(server_end) == [
+        b"".join(tone_codes.pcm_of(frames.PROBE_CALL, frame, 16000).tobytes() for frame in (0, 1))
+    ]
+    sink.notes.close()
+    assert read(tmp_path / "bot", "messages", MESSAGE)["blocks"].tolist() == [4]
+    assert len(read(tmp_path / "bot", "codes", np.int16, 8)) == 0
+    pcm_read = read(tmp_path / "bot", "pcm", np.int16, 80)
+    is_code, calls, numbers = frames.read_codes(tone_codes.read_streams(np.zeros(4), pcm_read))
     assert (numbers[is_code].tolist(), set(calls[is_code])) == ([7, 8], {5})
 
 
@@ -160,49 +181,6 @@ def test_what_a_process_has_spent_and_holds() -> None:
     assert machine.cpu_s(os.getpid()) > 0.01
     assert machine.memory_bytes(os.getpid()) > 10_000_000
     assert machine.others_s() > 0
+    assert machine.open_files(os.getpid()) > 3
     assert "Python 3" in machine.machine_name()
-
-
-def test_what_was_not_measured_is_null_and_a_loss_is_not_clean() -> None:
-    none = np.empty(0)
-    figures = Figures(100, 1, 0, 0, 0, none, none, none, none)
-    run = Run("m", "p", 1, 1, 5.0, 100, 0.1, 0.01, 0.2, float("nan"), 2.0, 3.0, 4.0, figures)
-    assert "eight bytes" in run.as_json()["frames_checked_by"]
-    said = run.as_json()
-    assert said["tick_p99_ms"] is None and said["bot_to_rtp_p95_ms"] is None
-    assert said["frames_lost"] == 1 and not run.is_clean
-    assert orjson.loads(orjson.dumps(said)) == said
-
-
-def test_rates_are_compared_with_the_first_one() -> None:
-    none = np.empty(0)
-    figures = Figures(100, 0, 0, 0, 0, none, none, none, none)
-    cpu = [(8000, 0.10), (16000, 0.14), (8000, 0.12), (16000, 0.18)]
-    runs = [
-        Run("m", "p", 1, 1, 5.0, 100, percent, 0.01, 0.2, 1.0, float(at), 3.0, 4.0, figures, rate_hz)
-        for at, (rate_hz, percent) in enumerate(cpu)
-    ]
-    said = Comparison(tuple(runs)).as_json()
-    assert [run["rate_hz"] for run in said["runs"]] == [8000, 16000, 8000, 16000]
-    assert "tones" in said["runs"][1]["frames_checked_by"]
-    assert said["rates"] == [
-        {
-            "rate_hz": 8000,
-            "cpu_percent_per_call": [0.1, 0.12],
-            "mean": 0.11,
-            "more_than_first": 0.0,
-            "ratio_to_first": 1.0,
-            "others_percent": [0.0, 2.0],
-        },
-        {
-            "rate_hz": 16000,
-            "cpu_percent_per_call": [0.14, 0.18],
-            "mean": 0.16,
-            "more_than_first": 0.05,
-            "ratio_to_first": 1.455,
-            "others_percent": [1.0, 3.0],
-        },
-    ]
-    console = Console(width=160, record=True, quiet=True)
-    Comparison(tuple(runs)).show(console)
-    assert Comparison(tuple(runs)).is_clean
+    assert len(machine.commit()) >= 7

@@ -71,7 +71,7 @@ def test_what_is_lost_faded_or_blended_has_no_number() -> None:
 
 
 def test_speech_silence_and_noise_have_no_number() -> None:
-    assert numbers(heard(b"".join(speech_frames()))) == []
+    assert numbers(heard(speech_frames().tobytes())) == []
     assert numbers(np.zeros(8000, np.int16)) == []
     assert numbers(np.random.default_rng(1).normal(0, 5000, 400_000).clip(-32768, 32767).astype(np.int16)) == []
     assert tone_codes.read(np.zeros(100, np.int16)).tolist() == [[0] * 8]

@@ -1,42 +1,72 @@
-"""``agentstream bench``: server, bot and callers as processes of their own, led through a run, and what it showed."""
+"""``agentstream bench``: which mode, of what, and how its findings are told.
+
+Every mode gives one JSON object, and all that is shown for people is made of that (agentstream.cli.bench.sheets): so
+``--markdown`` of a file that ``--json`` wrote is what docs/performance.md has.
+"""
 
 from __future__ import annotations
 
 import argparse
-import socket
+import datetime
+import shlex
 import sys
-import tempfile
-import time
+from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
-import attrs
-import numpy as np
 import orjson
 from rich.console import Console
 
-from agentstream.audio.g711 import ULAW_TO_PCM
-from agentstream.cli.bench import machine, tone_codes
-from agentstream.cli.bench.analysis import Figures, Load, Sink, analyse, percentile
-from agentstream.cli.bench.frames import BLOCK, PROBE_CALL, RATE_HZ
-from agentstream.cli.bench.report import Comparison, Run
-from agentstream.cli.children import Child, Children, children
-from agentstream.cli.server import ServerSettings, free_port, start_server, wait_for_server
+from agentstream.cli.bench import disturb, machine, plot, sheets, tone_codes
+from agentstream.cli.bench.churn import churn
+from agentstream.cli.bench.churn import is_good as churn_is_good
+from agentstream.cli.bench.frames import PROBE_CALL, RATE_HZ
+from agentstream.cli.bench.measure import is_clean, measure
+from agentstream.cli.bench.profile import Profile
+from agentstream.cli.bench.ramp import ramp
+from agentstream.cli.bench.variants import Variant, compare, product, turns
 from agentstream.errors import AgentstreamError
 
-_CALLS_A_SECOND = 50
-_WARM_UP_S = 2.0
-_MOST_PROBE_S = 10.0
-_MOST_FLOOR_S = 5.0
-_SPARE_S = 20.0
+_SOAK_SAMPLES = 120
+_DEFAULT_S = {"run": 20.0, "soak": 600.0, "ramp": 20.0, "churn": 1800.0, "burst": 60.0, "stall": disturb.STALL_S}
+_DEFAULT_CALLS = {"soak": 600, "ramp": 1000}
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """The options of the command."""
-    parser.add_argument("--calls", type=int, default=100, metavar="N", help="two-way calls at once (default 100)")
-    parser.add_argument(
-        "--seconds", type=float, default=20.0, metavar="S", help="steady time that is measured (default 20)"
+    mode = parser.add_mutually_exclusive_group()
+    mode.add_argument("--ramp", action="store_true", help="add calls step by step until the server has enough of them")
+    mode.add_argument("--soak", action="store_true", help="a long run: memory and loss over time")
+    mode.add_argument(
+        "--churn", type=float, metavar="CPS", help="calls that come at so many a second and last 4 s: what each leaves"
     )
-    parser.add_argument("--cadence", type=int, default=100, metavar="MS", help="sound in one message, ms (default 100)")
+    mode.add_argument("--burst", action="store_true", help="all bots say a minute at once: how late packets get")
+    mode.add_argument("--stall", action="store_true", help="one bot reads nothing for a while: how late packets get")
+    mode.add_argument(
+        "--markdown", nargs="+", type=Path, metavar="FILE", help="print what --json wrote there as docs/performance.md"
+    )
+    parser.add_argument(
+        "--calls",
+        type=int,
+        metavar="N",
+        help="two-way calls at once (default 100; soak 600); of a ramp the most (1000)",
+    )
+    parser.add_argument("--step", type=int, default=100, metavar="N", help="calls that a ramp adds (default 100)")
+    parser.add_argument(
+        "--beyond", action="store_true", help="a ramp measures the steps beyond the knee, too, up to --calls"
+    )
+    parser.add_argument(
+        "--seconds",
+        type=float,
+        metavar="S",
+        help="steady time that is measured (default 20, of a ramp's step, too; soak 600; churn 1800)",
+    )
+    parser.add_argument(
+        "--warm-up", type=float, default=300.0, metavar="S", help="of a churn, not counted (default 300)"
+    )
+    parser.add_argument(
+        "--chunk-ms", type=int, nargs="+", default=[100], metavar="MS", help="sound in one message (default 100)"
+    )
     parser.add_argument(
         "--rate",
         type=int,
@@ -44,202 +74,143 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         choices=(8000, 16000, 24000),
         default=[RATE_HZ],
         metavar="HZ",
-        help="of the bots' sound: 8000 (default), 16000 or 24000; several are compared, in runs that take turns",
+        help="of the bots' sound: 8000 (default), 16000 or 24000",
     )
-    parser.add_argument("--rounds", type=int, default=1, metavar="N", help="runs of each rate (default 1)")
+    for name, default, words in (
+        ("recording", "off", "record every call in stereo (default off)"),
+        ("vad", "on", "find voice activity (default on)"),
+    ):
+        parser.add_argument(f"--{name}", nargs="+", choices=("on", "off"), default=[default], help=words)
+    parser.add_argument(
+        "--rounds",
+        type=int,
+        metavar="N",
+        help="runs of each combination of the four above (default 1), which take turns; of --burst, bursts (5)",
+    )
+    parser.add_argument("--profile", type=Path, metavar="FILE.svg", help="a flame graph of the server meanwhile")
+    parser.add_argument("--plot", type=Path, metavar="FILE.svg", help="a ramp's curves")
     parser.add_argument("--json", action="store_true", help="print one JSON object and nothing else")
 
 
 def run(args: argparse.Namespace) -> int:
     """Measure; 0 when nothing was lost, 1 when something was."""
-    if not 1 <= args.calls < PROBE_CALL:
-        raise AgentstreamError(f"--calls {args.calls} is out of range: give 1 to {PROBE_CALL - 1}.")
-    if not 1 <= args.seconds <= 3600:
-        raise AgentstreamError(f"--seconds {args.seconds:g} is out of range: give 1 to 3600.")
-    if not (20 <= args.cadence <= 200 and args.cadence % 20 == 0):
-        raise AgentstreamError(f"--cadence {args.cadence} is not possible: give a multiple of 20 from 20 to 200.")
+    if args.markdown:
+        return _print_markdown(args.markdown)
+    mode = mode_of(args)
+    args.seconds = args.seconds or _DEFAULT_S[mode] if args.seconds is None else args.seconds
+    args.calls = _DEFAULT_CALLS.get(mode, 100) if args.calls is None else args.calls
+    args.rounds = {"burst": 5}.get(mode, 1) if args.rounds is None else args.rounds
+    variants = _checked(args, mode)
+    console = Console(stderr=args.json, quiet=args.json)
+    said: dict[str, Any] = {
+        "mode": mode,
+        "command": _command(sys.argv),
+        "machine": machine.machine_name(),
+        "commit": machine.commit(),
+        "date": datetime.datetime.now(datetime.UTC).date().isoformat(),
+    }
+    found, is_good = _measure(args, mode, variants, console)
+    said |= found
+    if args.plot:
+        args.plot.write_text(plot.of_ramp(said))
+    if args.json:
+        sys.stdout.write(orjson.dumps(said).decode() + "\n")
+    else:
+        sheets.show(said, Console())
+    return 0 if is_good else 1
+
+
+def mode_of(args: argparse.Namespace) -> str:
+    """What the options ask for."""
+    if args.churn is not None:
+        return "churn"
+    return next((name for name in ("ramp", "soak", "burst", "stall") if getattr(args, name)), "run")
+
+
+def _measure(
+    args: argparse.Namespace, mode: str, variants: list[Variant], console: Console
+) -> tuple[dict[str, Any], bool]:
+    """What the mode found, and whether nothing went wrong."""
+    if mode == "ramp":
+        sizes = [*range(args.step, args.calls, args.step), args.calls]
+        found = ramp(variants[0], sizes, args.seconds, console, goes_on=args.beyond)
+        return found, found["knee"] is None or found["knee"]["holds"] > 0
+    if mode == "churn":
+        found = churn(variants[0], args.churn, args.seconds, args.warm_up, console)
+        return found, churn_is_good(found)
+    if mode == "burst":
+        found = disturb.burst(args.calls, args.seconds, variants[0].chunk_ms, args.rounds, console)
+        return found, found["worst_ms"] <= disturb.LIMIT_MS
+    if mode == "stall":
+        found = disturb.stall(args.calls, args.seconds, console)
+        alone = bool(found["dropped_ms"]) and not found["dropped_by_others_ms"]
+        return found, alone and found["worst_ms"] <= disturb.LIMIT_MS
+    profile = Profile(args.profile) if args.profile else None
+    sample_s = max(0.5, args.seconds / _SOAK_SAMPLES) if mode == "soak" else 0.0
+    order = turns(variants, args.rounds)
+    runs = []
+    for number, variant in enumerate(order, start=1):
+        if len(order) > 1:
+            console.print(f"run {number} of {len(order)}: {variant.label()}")
+        runs.append(measure(variant, args.calls, args.seconds, console, profile, sample_s))
+    return {"variants": compare(runs), "runs": runs}, all(map(is_clean, runs))
+
+
+def _checked(args: argparse.Namespace, mode: str) -> list[Variant]:
+    """The variants that the options ask for.
+
+    :raises AgentstreamError: something that cannot be.
+    """
+    most = PROBE_CALL - 1
+    for name, value, least, limit in (
+        ("calls", args.calls, 1, most),
+        ("step", args.step, 1, most),
+        ("seconds", args.seconds, 1, 86400),
+        ("warm-up", args.warm_up, 0, 86400),
+        ("rounds", args.rounds, 1, 100),
+        ("churn", 1 if args.churn is None else args.churn, 0.1, 200),
+    ):
+        if not least <= value <= limit:
+            raise AgentstreamError(f"--{name} {value:g} is out of range: give {least:g} to {limit:g}.")
+    for chunk_ms in args.chunk_ms:
+        if not (20 <= chunk_ms <= 200 and chunk_ms % 20 == 0):
+            raise AgentstreamError(f"--chunk-ms {chunk_ms} is not possible: give a multiple of 20 from 20 to 200.")
     most_s = tone_codes.MAX_FRAMES // 50 - 10
     if max(args.rate) != RATE_HZ and args.seconds > most_s:
         raise AgentstreamError(f"--seconds {args.seconds:g} is out of range: beside --rate give at most {most_s}.")
-    if not 1 <= args.rounds <= 100:
-        raise AgentstreamError(f"--rounds {args.rounds} is out of range: give 1 to 100.")
+    variants = product(
+        args.chunk_ms, args.rate, [word == "on" for word in args.recording], [word == "on" for word in args.vad]
+    )
+    if len(variants) > 1 and mode not in ("run", "soak"):
+        raise AgentstreamError(f"--{mode} compares nothing: give one of each setting.")
+    if args.profile and mode not in ("run", "soak"):
+        raise AgentstreamError("--profile is of a run of fixed size: leave the other mode out.")
+    if args.profile and len(variants) * args.rounds > 1:
+        raise AgentstreamError("--profile is of one run: give one of each setting and no --rounds.")
+    if args.plot and mode != "ramp":
+        raise AgentstreamError("--plot is of a ramp: add --ramp.")
     if sys.platform != "linux":
         raise AgentstreamError("agentstream bench reads Linux's /proc and epoll: run it on Linux.")
-    _need_files(args.calls)
-    console = Console(stderr=args.json, quiet=args.json)
-    runs = []
-    for number, rate_hz in enumerate(args.rate * args.rounds, start=1):
-        if len(args.rate) * args.rounds > 1:
-            console.print(f"run {number} of {len(args.rate) * args.rounds}: {rate_hz} Hz")
-        with tempfile.TemporaryDirectory(prefix="agentstream-bench-") as folder, children() as family:
-            runs.append(Bench(family, Path(folder), args.calls, args.seconds, args.cadence, rate_hz, console).run())
-    measured = runs[0] if len(runs) == 1 else Comparison(tuple(runs))
-    if args.json:
-        sys.stdout.write(orjson.dumps(measured.as_json()).decode() + "\n")
-    else:
-        measured.show(Console())
-    return 0 if measured.is_clean else 1
+    return variants
 
 
-def _need_files(calls: int) -> None:
-    """Raise this process's limit of open files, which its children inherit, to what so many calls need."""
-    import resource
-
-    needed = 4 * (calls + calls // 10) + 200
-    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    if soft >= needed or soft == resource.RLIM_INFINITY:
-        return
-    if hard != resource.RLIM_INFINITY and hard < needed:
-        raise AgentstreamError(
-            f"{calls} calls need {needed} open files and {hard} are allowed: raise it with ulimit -n."
-        )
-    resource.setrlimit(resource.RLIMIT_NOFILE, (needed, hard))
+def _command(words: Sequence[str]) -> str:
+    """The command that was given, without what says how its findings are told."""
+    kept: list[str] = []
+    is_file = False
+    for word in words[1:]:
+        if word not in ("--json",) and not is_file and word not in ("--plot",):
+            kept.append(word)
+        is_file = word == "--plot"
+    return shlex.join(["agentstream", *kept])
 
 
-FIXED_PLAYOUT_MS = 60
-"""What the playout delay is by default, to begin with."""
-
-
-@attrs.define(eq=False)
-class Bench:
-    """One run, from the first process to the last figure."""
-
-    family: Children
-    folder: Path
-    calls: int
-    seconds: float
-    cadence_ms: int
-    rate_hz: int
-    console: Console
-
-    @property
-    def probes(self) -> int:
-        """Calls beside the others whose bot speaks in bursts: one for each ten."""
-        return max(1, self.calls // 10)
-
-    @property
-    def probe_s(self) -> float:
-        """How long the probes' bots speak."""
-        return min(_MOST_PROBE_S, self.seconds)
-
-    def run(self) -> Run:
-        """Everything, in order."""
-        everything = self.calls + self.probes
-        rate = str(self.rate_hz)
-        sink = self.family.start("bot", ["-m", "agentstream.cli.bench.sink", str(self.folder / "sink.npz"), rate])
-        bot = f"ws://127.0.0.1:{self.family.expect(sink, 'listening', _SPARE_S)['port']}"
-        port = free_port(socket.SOCK_DGRAM)
-        bots = {user: f"{bot}/{user}?sample-rate={rate}" for user in ("echo", "probe")}
-        # Frames are known by what is in them: none may be left out to make the delay shorter.
-        settings = ServerSettings(
-            port, bots, self.cadence_ms, max_calls=everything + 10, fixed_playout_ms=FIXED_PLAYOUT_MS
-        )
-        server = start_server(self.family, settings.write(self.folder))
-        wait_for_server(self.family, server, port)
-        load = self.family.start(
-            "load",
-            ["-m", "agentstream.cli.bench.load", str(self.folder / "load.npz"), str(port), str(everything), rate],
-        )
-        self.family.expect(load, "ready", _SPARE_S)
-        pinning = machine.pin(server.pid, is_server=True)
-        for child in (sink, load):
-            machine.pin(child.pid, is_server=False)
-
-        empty_bytes = machine.memory_bytes(server.pid)
-        setup_ms = self.place(load, sink, "echo", self.calls, self.calls)
-        self.rest(_WARM_UP_S)
-        sink.say("steady")
-        load.say("number", seconds=self.seconds)
-        self.console.print(f"measuring for {self.seconds:g} s")
-        began_ns = self.family.expect(load, "numbering", _SPARE_S)["at_ns"]
-        cpu_before, at_before = machine.cpu_s(server.pid), time.monotonic()
-        others_before = machine.others_s()
-        ended_ns = self.family.expect(load, "numbered", self.seconds + _SPARE_S)["at_ns"]
-        cpu_after, at_after = machine.cpu_s(server.pid), time.monotonic()
-        others_percent = 100 * max(0.0, machine.others_s() - others_before) / (at_after - at_before)
-        held_bytes = machine.memory_bytes(server.pid)
-        self.family.expect(load, "settled", _SPARE_S)
-
-        self.place(load, sink, "probe", self.probes, everything)
-        sink.say("probe", seconds=self.probe_s)
-        self.console.print(f"bursts of {self.probes} more bots for {self.probe_s:g} s")
-        self.rest(self.probe_s + 1.0)
-        load.say("finish")
-        latest_ms = self.family.expect(load, "saved", _SPARE_S + everything / _CALLS_A_SECOND)["latest_ms"]
-        self.family.pump(0.2)
-        sink.say("finish")
-        self.family.expect(sink, "saved", _SPARE_S)
-        server.end()
-        tick_p99_ms = _tick_p99_ms(server)
-
-        floor = self.family.start(
-            "floor",
-            [
-                "-m",
-                "agentstream.cli.bench.floor",
-                str(self.calls),
-                str(min(_MOST_FLOOR_S, self.seconds)),
-                str(self.cadence_ms),
-                rate,
-            ],
-        )
-        self.console.print("the floor: socket calls alone")
-        floor_percent = self.family.expect(floor, "floor", _MOST_FLOOR_S + _SPARE_S)["percent_per_call"]
-        return Run(
-            machine=machine.machine_name(),
-            pinning=pinning,
-            calls=self.calls,
-            probes=self.probes,
-            seconds=self.seconds,
-            cadence_ms=self.cadence_ms,
-            rate_hz=self.rate_hz,
-            cpu_percent_per_call=100 * (cpu_after - cpu_before) / (at_after - at_before) / self.calls,
-            floor_percent_per_call=floor_percent,
-            memory_mb_per_call=(held_bytes - empty_bytes) / self.calls / 1e6,
-            tick_p99_ms=tick_p99_ms,
-            others_percent=others_percent,
-            load_latest_ms=latest_ms,
-            setup_p95_ms=percentile(np.array(setup_ms), 95),
-            figures=self.figures((began_ns, ended_ns)),
-        )
-
-    def place(self, load: Child, sink: Child, user: str, calls: int, streams: int) -> list[float]:
-        """Have calls placed and wait until each has its stream; returns how long each answer took, ms."""
-        self.console.print(f"placing {calls} calls, {_CALLS_A_SECOND} a second")
-        load.say("place", user=user, calls=calls, per_second=_CALLS_A_SECOND)
-        setup_ms: list[float] = self.family.expect(load, "placed", _SPARE_S + calls / _CALLS_A_SECOND)["setup_ms"]
-        while self.family.expect(sink, "stream_started", _SPARE_S)["streams"] < streams:
-            pass
-        return setup_ms
-
-    def rest(self, seconds: float) -> None:
-        """Let time pass; a process that ends meanwhile is an error."""
-        until = time.monotonic() + seconds
-        while (left := until - time.monotonic()) > 0:
-            self.family.pump(left)
-            for child in self.family.all:
-                if child.is_over:
-                    raise AgentstreamError(child.last_words())
-
-    def figures(self, window_ns: tuple[int, int]) -> Figures:
-        """What load and bot have noted, analysed."""
-        with np.load(self.folder / "load.npz") as noted:
-            sent, received, payloads = noted["sent"], noted["received"], noted["sound"]
-        with np.load(self.folder / "sink.npz") as noted:
-            messages, codes, bursts, blocks = noted["messages"], noted["codes"], noted["bursts"], noted["sound"]
-        if self.rate_hz != RATE_HZ:
-            # The notes hold sound; put the codes of the numbers that it says where they would be at 8 kHz.
-            codes = tone_codes.read_streams(np.repeat(messages["stream"], messages["blocks"]), blocks)
-            heard = ULAW_TO_PCM[payloads].reshape(-1, BLOCK)
-            received["codes"] = tone_codes.read_streams(np.repeat(received["call"], 2), heard).reshape(-1, 2, 8)
-        load, sink = Load(sent, received), Sink(messages, codes, bursts)
-        return analyse(load, sink, window_ns)
-
-
-def _tick_p99_ms(server: Child) -> float:
-    """What the server says of its tick when it stops."""
-    for news in reversed(server.news):
-        value = (news.get("fields") or {}).get("tick_p99_ms")
-        if isinstance(value, int | float):
-            return float(value)
-    return float("nan")
+def _print_markdown(files: list[Path]) -> int:
+    sections = []
+    for file in files:
+        try:
+            sections.append(sheets.markdown(orjson.loads(file.read_bytes())))
+        except (OSError, ValueError, KeyError) as error:
+            raise AgentstreamError(f"{file} is nothing that agentstream bench --json wrote: {error}.") from error
+    sys.stdout.write("\n".join(sections))
+    return 0

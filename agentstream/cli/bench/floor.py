@@ -3,7 +3,8 @@
 Run as a process: ``python -m agentstream.cli.bench.floor CALLS SECONDS CADENCE_MS RATE_HZ``. It forks a partner, which
 stands for callers and bot on another core. Every 20 ms the worker receives and sends one packet of 172 bytes on each of
 CALLS connected UDP sockets, and at the cadence reads and writes one message on each of CALLS socket pairs. Nothing is
-decoded, counted or framed. Its own user and system time, in percent of a core a call, goes to standard output as one
+decoded, counted or framed. Its own user and system time, in percent of a core a call, how long its ticks take and how
+late they begin (p99, ms: what this machine does to a process that sleeps until its time) go to standard output as one
 JSON object.
 """
 
@@ -18,6 +19,7 @@ import sys
 import time
 
 import attrs
+import numpy as np
 import orjson
 
 from agentstream.cli.bench.machine import pin
@@ -73,19 +75,27 @@ def exchange(packets: list[socket.socket], streams: list[int], message: bytes) -
             os.write(fd, message)
 
 
-def play(end: int, pairs: Pairs, seconds: float, turns: int, message: bytes, start: float) -> None:
-    """Exchange on one end (0 worker, 1 partner) on the 20 ms grid that begins at start; streams take turns."""
+def play(end: int, pairs: Pairs, seconds: float, turns: int, message: bytes, start: float) -> tuple[float, float]:
+    """Exchange on one end (0 worker, 1 partner) on the 20 ms grid that begins at start; streams take turns.
+
+    :return: how late ticks began, and how long they took: ms, p99.
+    """
+    late, took = [], []
     packets = [pair[end] for pair in pairs.packets]
     fds = [pair[end].fileno() for pair in pairs.streams]
     for tick in range(int(seconds / TICK_S)):
         wait = start + tick * TICK_S - time.monotonic()
         if wait > 0:
             time.sleep(wait)
+        began = time.monotonic()
+        late.append(began - start - tick * TICK_S)
         exchange(packets, fds[tick % turns :: turns], message)
+        took.append(time.monotonic() - began)
+    return 1000 * float(np.percentile(late, 99)), 1000 * float(np.percentile(took, 99))
 
 
-def measure(calls: int, seconds: float, cadence_ms: int, rate_hz: int) -> float:
-    """CPU of the worker in percent of a core a call."""
+def measure(calls: int, seconds: float, cadence_ms: int, rate_hz: int) -> dict[str, float]:
+    """CPU of the worker in percent of a core a call, and how its ticks were."""
     turns = max(1, cadence_ms // 20)
     message = bytes(message_bytes(cadence_ms, rate_hz))
     pairs = Pairs.open(calls)
@@ -98,15 +108,16 @@ def measure(calls: int, seconds: float, cadence_ms: int, rate_hz: int) -> float:
     try:
         pin(os.getpid(), is_server=True)
         before, began = resource.getrusage(resource.RUSAGE_SELF), time.monotonic()
-        play(0, pairs, seconds, turns, message, start)
+        late_ms, took_ms = play(0, pairs, seconds, turns, message, start)
         after, ended = resource.getrusage(resource.RUSAGE_SELF), time.monotonic()
     finally:
         os.kill(partner, signal.SIGKILL)
         os.waitpid(partner, 0)
     spent = after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
-    return 100 * spent / (ended - began) / calls
+    percent = 100 * spent / (ended - began) / calls
+    return {"percent_per_call": percent, "late_p99_ms": late_ms, "tick_p99_ms": took_ms}
 
 
 if __name__ == "__main__":
-    percent = measure(int(sys.argv[1]), float(sys.argv[2]), int(sys.argv[3]), int(sys.argv[4]))
-    sys.stdout.buffer.write(orjson.dumps({"kind": "floor", "percent_per_call": percent}) + b"\n")
+    found = measure(int(sys.argv[1]), float(sys.argv[2]), int(sys.argv[3]), int(sys.argv[4]))
+    sys.stdout.buffer.write(orjson.dumps({"kind": "floor", **found}) + b"\n")

@@ -48,6 +48,13 @@ def code_of(call: int, frame: int) -> bytes:
     return _SYNC + _PAIRS[call] + _PAIRS[frame >> 12] + _PAIRS[frame & 4095]
 
 
+def write_codes(out: Codes, calls: npt.NDArray[np.int64], frames: npt.NDArray[np.int64]) -> None:
+    """The same for many at once: uint8[n, 8]."""
+    out[:, 0], out[:, 1] = _SYNC
+    for place, digit in enumerate((calls >> 6, calls, frames >> 18, frames >> 12, frames >> 6, frames), start=2):
+        out[:, place] = (digit & 63) + _DIGIT_0
+
+
 def read_codes(codes: Codes) -> tuple[npt.NDArray[np.bool_], npt.NDArray[np.int64], npt.NDArray[np.int64]]:
     """Read what may be codes: uint8[n, 8] to (is a code: bool[n], call: int64[n], frame: int64[n]).
 
@@ -67,6 +74,7 @@ def pcm_code_fields(pcm: bytes) -> bytes:
     return blocks[:, :CODE_BYTES].tobytes()
 
 
-def codes_of_pcm_fields(fields: bytes | bytearray) -> Codes:
-    """Turn what pcm_code_fields collected into mu-law, uint8[blocks, 8]."""
-    return np.take(PCM_TO_ULAW, np.frombuffer(fields, dtype="<u2")).reshape(-1, CODE_BYTES)
+def codes_of_samples(fields: npt.NDArray[np.int16]) -> Codes:
+    """Turn what pcm_code_fields collected, int16[blocks, 8], into mu-law, uint8[blocks, 8]."""
+    codes: Codes = np.take(PCM_TO_ULAW, fields.view(np.uint16))
+    return codes

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import os
 import platform
+import subprocess
+from importlib.metadata import version
 from pathlib import Path
 
 SERVER_CORE = 0
@@ -23,6 +25,22 @@ def machine_name() -> str:
     return (
         f"{model}, {os.cpu_count()} cores, {platform.system()} {platform.release()}, Python {platform.python_version()}"
     )
+
+
+def commit() -> str:
+    """Which source this is: the commit of its checkout, with a plus sign when something in it was changed since."""
+    folder = Path(__file__).parent
+
+    def git(*words: str) -> str:
+        said = subprocess.run(
+            ["git", "-C", str(folder), *words], capture_output=True, text=True, check=True, timeout=10
+        )
+        return said.stdout.strip()
+
+    try:
+        return git("rev-parse", "--short=10", "HEAD") + ("+" if git("status", "--porcelain", "-uno") else "")
+    except (OSError, subprocess.SubprocessError):
+        return f"version {version('agentstream')}"
 
 
 def pin(pid: int, *, is_server: bool) -> str:
@@ -76,6 +94,11 @@ def others_s() -> float:
     user, nice, system, _, _, irq, softirq, steal = map(int, (_PROC / "stat").read_text().split()[1:9])
     spent = (user + nice + system + irq + softirq + steal) / os.sysconf("SC_CLK_TCK")
     return spent - cpu_s(os.getpid())
+
+
+def open_files(pid: int) -> int:
+    """How many files and sockets a process holds."""
+    return len(os.listdir(_PROC / str(pid) / "fd"))
 
 
 def memory_bytes(pid: int) -> int:

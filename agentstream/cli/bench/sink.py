@@ -1,14 +1,15 @@
 """The bench's bot: a WebSocket server that echoes (path /echo) or speaks in bursts (path /probe), and notes it all.
 
-Run as a process: ``python -m agentstream.cli.bench.sink RESULT.npz RATE_HZ``. It tells ``listening`` with its port,
-``stream_started`` for each stream, and takes the orders ``steady``, ``probe`` (seconds) and ``finish``. What it noted
-goes to RESULT.npz:
+Run as a process: ``python -m agentstream.cli.bench.sink RATE_HZ``. It tells ``listening`` with its port and
+``stream_started`` for each stream, and takes the orders ``note`` (path), ``close`` (``noting`` and ``noted`` answer),
+``probe`` (seconds) and ``finish``. What it notes is in files of agentstream.cli.bench.notes:
 
 - ``messages``: MESSAGE records, one a media message, with the kernel's time of arrival;
-- ``codes``: uint8[blocks, 8], the places in those messages' audio where frame numbers may be, in the same order;
-- ``sound``: int16[blocks, 80], instead of codes where the rate is not 8 kHz: those messages' audio, of which every
+- ``codes``: int16[blocks, 8], the places in those messages' audio where frame numbers may be, in the same order;
+- ``pcm``: int16[blocks, 80], instead of codes where the rate is not 8 kHz: those messages' audio, of which every
   second or third sample is kept (it holds nothing above 4 kHz), for agentstream.cli.bench.tone_codes;
-- ``bursts``: BURST records, one a burst that a probe wrote.
+- ``bursts``: BURST records, one a burst that a probe wrote, of 40 ms;
+- ``clears``: BURST records, one a ``clear`` that a probe sent while it spoke: the first frame of what it was saying.
 
 Nothing is worked out here that can be worked out later: what is spent here could disturb what is measured.
 """
@@ -24,6 +25,7 @@ import struct
 import sys
 import time
 from collections.abc import Callable
+from typing import Any
 
 import attrs
 import numpy as np
@@ -33,6 +35,7 @@ import pybase64
 from agentstream.audio.g711 import ULAW_TO_PCM
 from agentstream.cli.bench import frames, tone_codes
 from agentstream.cli.bench.control import Orders, tell
+from agentstream.cli.bench.notes import Notes
 from agentstream.cli.bench.websocket import CLOSE, PING, PONG, TEXT, FrameReader, accept_upgrade, frame
 from agentstream.cli.kernel_time import ANCILLARY_BYTES, ArrivalClock, ask_for_time
 
@@ -40,21 +43,33 @@ MESSAGE = np.dtype([("at_ns", "<i8"), ("blocks", "<u4"), ("stream", "<u4")])
 BURST = np.dtype([("at_ns", "<i8"), ("frame", "<u4"), ("call", "<u4")])
 _RECORD = struct.Struct("<qII")
 
-_BURST_EVERY_S = 0.5
+KINDS = ("messages", "codes", "pcm", "bursts", "clears")
+
+_PAUSE_S = 0.5
 _PHASE_S = 0.02
+_SPEECH_FRAMES = 20
+_SPOKEN_S = 0.15
+_BURST, _SPEECH, _CLEAR = range(3)
+_MEDIA = b'{"event":"media"'
+_PAYLOAD = b'"payload":"'
 _READ_BYTES = 262144
 
 
 @attrs.define(eq=False)
 class Stream:
-    """One WebSocket connection."""
+    """One WebSocket connection.
+
+    :ivar prefix: what a media message of ours begins with.
+    :ivar bursts: frames that a probe has said.
+    """
 
     sock: socket.socket
     number: int
     reader: FrameReader | None = None
     head: bytes = b""
     is_probe: bool = False
-    stream_sid: str = ""
+    prefix: bytes = b""
+    clear: bytes = b""
     unsent: bytes = b""
     bursts: int = 0
 
@@ -65,6 +80,7 @@ class Sink:
 
     :ivar random: uniform in [0, 1): the phases of bursts.
     :ivar rate_hz: of the streams' audio.
+    :ivar due: what probes do next: (monotonic seconds, file descriptor, what).
     """
 
     listener: socket.socket
@@ -73,11 +89,8 @@ class Sink:
     poller: select.epoll = attrs.field(factory=select.epoll)
     clock: ArrivalClock = attrs.field(factory=ArrivalClock)
     streams: dict[int, Stream] = attrs.field(factory=dict)
-    messages: bytearray = attrs.field(factory=bytearray)
-    fields: bytearray = attrs.field(factory=bytearray)
-    sound: bytearray = attrs.field(factory=bytearray)
-    written: bytearray = attrs.field(factory=bytearray)
-    due: list[tuple[float, int]] = attrs.field(factory=list)
+    notes: Notes = attrs.field(factory=lambda: Notes(*KINDS))
+    due: list[tuple[float, int, int]] = attrs.field(factory=list)
     probe_until: float = 0.0
     accepted: int = 0
     started: int = 0
@@ -138,16 +151,20 @@ class Sink:
 
     def take(self, stream: Stream, text: bytes, at_ns: int) -> None:
         """Take one JSON message: note its audio, and echo it unless this is a probe's stream."""
-        message = orjson.loads(text)
-        event = message.get("event")
-        if event == "media":
-            payload = message["media"]["payload"]
-            blocks = self.note(pybase64.b64decode(payload))
-            self.messages += _RECORD.pack(at_ns, blocks, stream.number)
+        if text.startswith(_MEDIA):
+            # What this server writes, found without reading all of it as JSON, which would be half of this bot's work.
+            begin = text.index(_PAYLOAD) + len(_PAYLOAD)
+            payload = text[begin : text.index(b'"', begin)]
+            if self.notes.are_open:
+                self.notes.add("messages", _RECORD.pack(at_ns, self.note(pybase64.b64decode(payload)), stream.number))
             if not stream.is_probe:
-                self.send(stream, frame(TEXT, self.media(stream, payload.encode("ascii"))))
-        elif event == "start":
-            stream.stream_sid = message["start"]["stream_sid"]
+                self.send(stream, frame(TEXT, stream.prefix + payload + b'"}}'))
+            return
+        message = orjson.loads(text)
+        if message.get("event") == "start":
+            sid = message["start"]["stream_sid"].encode("ascii")
+            stream.prefix = b'{"event":"media","stream_sid":"' + sid + b'","media":{"payload":"'
+            stream.clear = b'{"event":"clear","stream_sid":"' + sid + b'"}'
             self.started += 1
             tell("stream_started", streams=self.started)
 
@@ -155,20 +172,15 @@ class Sink:
         """Keep what frame numbers can be read from; returns how many blocks of 10 ms it was."""
         if self.rate_hz == frames.RATE_HZ:
             fields = frames.pcm_code_fields(pcm)
-            self.fields += fields
+            self.notes.add("codes", fields)
             return len(fields) // (2 * frames.CODE_BYTES)
         samples = np.frombuffer(pcm, "<i2")[:: self.rate_hz // frames.RATE_HZ]
         blocks = len(samples) // frames.BLOCK
-        self.sound += samples[: blocks * frames.BLOCK].tobytes()
+        self.notes.add("pcm", samples[: blocks * frames.BLOCK].tobytes())
         return blocks
 
     def ponged(self, stream: Stream) -> None:
         """The server has parsed all that was written before the ping that it answers; for who asks."""
-
-    def media(self, stream: Stream, payload: bytes) -> bytes:
-        """A media message of ours; payload is base64."""
-        sid = stream.stream_sid.encode("ascii")
-        return b'{"event":"media","stream_sid":"' + sid + b'","media":{"payload":"' + payload + b'"}}'
 
     def send(self, stream: Stream, data: bytes) -> None:
         """Write now what the kernel takes and keep the rest for later."""
@@ -201,27 +213,60 @@ class Sink:
             stream.sock.close()
 
     def begin_probes(self, now: float, seconds: float) -> None:
-        """For so many seconds, each probe's stream speaks 40 ms about twice a second, at phases of chance."""
+        """For so many seconds, each probe's stream takes turns, at phases of chance: it says 40 ms; it begins to say
+        400 ms, and clears them while they are played."""
         self.probe_until = now + seconds
-        self.due = [
-            (now + self.random() * _BURST_EVERY_S, fd) for fd, stream in self.streams.items() if stream.is_probe
-        ]
+        self.due = [(now + self.random() * _PAUSE_S, fd, _BURST) for fd, each in self.streams.items() if each.is_probe]
         heapq.heapify(self.due)
 
     def speak_due(self, now: float) -> None:
-        """Write the bursts that are due."""
+        """Write what is due."""
         while self.due and self.due[0][0] <= now:
-            at, fd = heapq.heappop(self.due)
+            at, fd, what = heapq.heappop(self.due)
             stream = self.streams.get(fd)
-            if stream is None or at > self.probe_until:
+            if stream is None or (at > self.probe_until and what != _CLEAR):
                 continue
-            call = frames.PROBE_CALL + stream.number % (frames.MAX_CALLS - frames.PROBE_CALL)
-            pcm = b"".join(self.numbered(call, stream.bursts + i) for i in range(frames.BURST_FRAMES))
-            data = frame(TEXT, self.media(stream, pybase64.b64encode(pcm)))
-            self.written += _RECORD.pack(time.monotonic_ns(), stream.bursts, call)
-            self.send(stream, data)
-            stream.bursts += frames.BURST_FRAMES
-            heapq.heappush(self.due, (at + _BURST_EVERY_S + self.random() * _PHASE_S, fd))
+            pause_s, then = _PAUSE_S, _BURST
+            if what == _BURST:
+                self.say(stream, frames.BURST_FRAMES, "bursts")
+                then = _SPEECH
+            elif what == _SPEECH:
+                self.say(stream, _SPEECH_FRAMES, None)
+                pause_s, then = _SPOKEN_S, _CLEAR
+            else:
+                self.write_down("clears", stream, stream.bursts - _SPEECH_FRAMES)
+                self.send(stream, frame(TEXT, stream.clear))
+            heapq.heappush(self.due, (at + pause_s + self.random() * 5 * _PHASE_S, fd, then))
+
+    def say(self, stream: Stream, count: int, kind: str | None) -> None:
+        """So many numbered frames in one message."""
+        call = frames.PROBE_CALL + stream.number % (frames.MAX_CALLS - frames.PROBE_CALL)
+        pcm = b"".join(self.numbered(call, stream.bursts + i) for i in range(count))
+        data = frame(TEXT, stream.prefix + pybase64.b64encode(pcm) + b'"}}')
+        if kind is not None:
+            self.write_down(kind, stream, stream.bursts)
+        self.send(stream, data)
+        stream.bursts += count
+
+    def write_down(self, kind: str, stream: Stream, number: int) -> None:
+        """Note that this is written now."""
+        call = frames.PROBE_CALL + stream.number % (frames.MAX_CALLS - frames.PROBE_CALL)
+        self.notes.add(kind, _RECORD.pack(time.monotonic_ns(), number, call))
+
+    def obey(self, order: dict[str, Any]) -> None:
+        """Do what is ordered."""
+        kind = order["kind"]
+        if kind == "note":
+            self.notes.open(order["path"])
+            # Nothing that is noted from here on has cycles, and a collection would hold up every stream.
+            gc.collect()
+            gc.disable()
+            tell("noting")
+        elif kind == "close":
+            self.notes.close()
+            tell("noted")
+        elif kind == "probe":
+            self.begin_probes(time.monotonic(), order["seconds"])
 
     def numbered(self, call: int, frame: int) -> bytes:
         """20 ms that say which they are, as PCM of the streams' rate."""
@@ -229,21 +274,11 @@ class Sink:
             return tone_codes.pcm_of(call, frame % tone_codes.MAX_FRAMES, self.rate_hz).tobytes()
         return np.take(ULAW_TO_PCM, np.frombuffer(frames.code_of(call, frame) + _TONE, np.uint8)).tobytes()
 
-    def save(self, path: str) -> None:
-        """Write what was noted."""
-        np.savez(
-            path,
-            messages=np.frombuffer(self.messages, MESSAGE),
-            codes=frames.codes_of_pcm_fields(self.fields),
-            sound=np.frombuffer(self.sound, np.int16).reshape(-1, frames.BLOCK),
-            bursts=np.frombuffer(self.written, BURST),
-        )
-
 
 _TONE = bytes((0x9F, 0x1F)) * ((frames.FRAME_BYTES - frames.CODE_BYTES) // 2)
 
 
-def run(path: str, rate_hz: int) -> None:
+def run(rate_hz: int) -> None:
     """Serve until the order to finish, or until nobody is there to give it."""
     listener = socket.create_server(("127.0.0.1", 0), backlog=1024)
     listener.setblocking(False)
@@ -252,32 +287,23 @@ def run(path: str, rate_hz: int) -> None:
     sink.poller.register(0, select.EPOLLIN)
     orders = Orders()
     tell("listening", port=listener.getsockname()[1])
-    is_finished = False
-    while not is_finished and not orders.is_over:
+    while not orders.is_over:
         timeout = max(0.0, min(1.0, sink.due[0][0] - time.monotonic())) if sink.due else 1.0
         for fd, flags in sink.poller.poll(timeout):
             if fd == listener.fileno():
                 sink.accept()
             elif fd == 0:
                 for order in orders.poll():
-                    if order["kind"] == "steady":
-                        # Nothing that is noted from here on has cycles, and a collection would hold up every stream.
-                        gc.collect()
-                        gc.disable()
-                    elif order["kind"] == "probe":
-                        sink.begin_probes(time.monotonic(), order["seconds"])
-                    elif order["kind"] == "finish":
-                        is_finished = True
+                    if order["kind"] == "finish":
+                        return
+                    sink.obey(order)
             elif (stream := sink.streams.get(fd)) is not None:
                 if flags & select.EPOLLOUT:
                     sink.flush(stream)
                 if flags & ~select.EPOLLOUT:
                     sink.read(stream)
         sink.speak_due(time.monotonic())
-    if is_finished:
-        sink.save(path)
-        tell("saved")
 
 
 if __name__ == "__main__":
-    run(sys.argv[1], int(sys.argv[2]))
+    run(int(sys.argv[1]))

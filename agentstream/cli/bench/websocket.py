@@ -63,13 +63,12 @@ def _unmask(payload: bytes, key: bytes) -> bytes:
 class FrameReader:
     """Bytes of one connection in, whole messages out."""
 
-    _buffer: bytearray = attrs.field(factory=bytearray)
+    _rest: bytes = b""
     _fragments: list[bytes] = attrs.field(factory=list)
 
     def receive(self, data: bytes) -> list[tuple[int, bytes]]:
         """The messages that these bytes complete, as (opcode, payload); fragments of a text message are joined."""
-        buffer = self._buffer
-        buffer += data
+        buffer = self._rest + data if self._rest else data
         messages: list[tuple[int, bytes]] = []
         at = 0
         while True:
@@ -90,13 +89,12 @@ class FrameReader:
             if have < head + masked + length:
                 break
             body = at + head + masked
-            payload = bytes(buffer[body : body + length])
+            payload = buffer[body : body + length]
             if masked:
-                payload = _unmask(payload, bytes(buffer[body - 4 : body]))
+                payload = _unmask(payload, buffer[body - 4 : body])
             at = body + length
             self._message(first, payload, messages)
-        if at:
-            del buffer[:at]
+        self._rest = buffer[at:] if at else buffer
         return messages
 
     def _message(self, first: int, payload: bytes, messages: list[tuple[int, bytes]]) -> None:

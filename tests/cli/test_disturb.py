@@ -1,4 +1,4 @@
-"""The bench of bursts: what is said at once, and how lateness is worked out from what callers noted."""
+"""Bursts and stalls: what is said at once, and how lateness is worked out from what callers noted."""
 
 from __future__ import annotations
 
@@ -6,10 +6,9 @@ import numpy as np
 import orjson
 import pytest
 
-from agentstream.cli.bench.burst import GRID_NS, lateness
 from agentstream.cli.bench.burst_bot import minute
-from agentstream.cli.bench.load import RECEIVED
-from agentstream.cli.bench.stall import Stall
+from agentstream.cli.bench.callers import RECEIVED
+from agentstream.cli.bench.disturb import GRID_NS, dropped_ms, lateness
 from agentstream.cli.bench.websocket import TEXT, FrameReader
 from agentstream.errors import AgentstreamError
 
@@ -58,7 +57,7 @@ def test_a_minute_is_whole_messages(message_ms: int) -> None:
     assert body["event"] == "media" and len(body["media"]["payload"]) * 3 // 4 >= 16 * message_ms
 
 
-def test_a_stall_reports_the_stalled_stream_and_the_others() -> None:
+def test_what_streams_dropped_is_read_from_their_ends() -> None:
     class Server:
         news = (
             {"event": "stream_ended", "fields": {"dropped_ms": 0.0}},
@@ -66,9 +65,4 @@ def test_a_stall_reports_the_stalled_stream_and_the_others() -> None:
             {"event": "call_ended", "fields": {}},
         )
 
-    stall = Stall(None, None, 2, 18.0, 0, 0, memory=(1024, 3072))  # type: ignore[arg-type]
-    stall._server = Server()  # type: ignore[assignment]
-    calm, window = (0, 100 * GRID_NS), (100 * GRID_NS, 400 * GRID_NS, 0)
-    said = stall.report([window], noted({(1, 150): 12_000_000}), calm)
-    assert (said["dropped_ms"], said["dropped_by_others_ms"], said["memory_grew_kb"]) == (6500.0, 0.0, 2.0)
-    assert said["stalled"]["worst_ms"] == 12.0
+    assert dropped_ms(Server()) == [6500.0, 0.0]  # type: ignore[arg-type]
