@@ -16,7 +16,7 @@ from types import FrameType
 from typing import Any
 
 from twisted.application.service import Service
-from twisted.internet.defer import Deferred, inlineCallbacks
+from twisted.internet.defer import Deferred, TimeoutError, inlineCallbacks
 from twisted.internet.error import CannotListenError
 from twisted.internet.interfaces import IDelayedCall
 from twisted.internet.threads import deferToThreadPool
@@ -49,7 +49,7 @@ from agentstream.ws.protocol import NO_NVX, nvx_in_use
 
 MEBIBYTE = 1 << 20
 HANG_UP_S = 1.0
-"""Seconds for the BYEs of the last calls to be answered before the sockets close."""
+"""Seconds at most for the BYEs of the last calls to be answered before the sockets close."""
 
 
 def kernel_ports(loaded: Loaded) -> DatagramPorts:
@@ -369,11 +369,9 @@ class NodeService(Service):
     def _close(self) -> Any:
         if self._drain_timer is not None and self._drain_timer.active():
             self._drain_timer.cancel()
-        if not self.edge.stack.is_idle:
-            # BYEs of ours may still be under way, or want to be repeated.
-            waited: Deferred[None] = Deferred()
-            self._reactor.callLater(HANG_UP_S, waited.callback, None)
-            yield waited
+        # BYEs of ours may still be under way, or want to be repeated.
+        settled = self.edge.settled().addTimeout(HANG_UP_S, self._reactor)
+        yield settled.addErrback(lambda failure: failure.trap(TimeoutError) and None)
         self._tell_end()
         if self._http is not None:
             yield self._http.stopListening()

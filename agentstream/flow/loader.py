@@ -133,6 +133,8 @@ def _read_flows(
 def _warnings(
     document: Mapping[str, Any], config: Config, broken: frozenset[str], names: Mapping[str, str], file: str
 ) -> Iterator[Problem]:
+    if not broken & {"sip", "media"}:
+        yield from _deaf_listeners(config, file)
     if "route" in broken:
         return
     if not config.route:
@@ -146,6 +148,19 @@ def _warnings(
             if earlier.to in ("*", route.to):
                 yield Problem(file, f"route[{index}]", f"is never used, because route[{first}] matches the same calls")
                 break
+
+
+def _deaf_listeners(config: Config, file: str) -> Iterator[Problem]:
+    """SIP in an IP family in which no RTP is bound: calls come in, and those whose sound is in that family are 488."""
+    for index, listener in enumerate(config.sip.listeners):
+        is_v6 = ":" in listener.interface
+        if not config.media_address(is_v6=is_v6):
+            path, family = ("media.listen_v6", "IPv6") if is_v6 else ("media.listen", "IPv4")
+            sentence = (
+                f"gives no {family} address, so calls to sip.listen[{index}] with sound over {family} are refused"
+            )
+            yield Problem(file, path, sentence)
+            return
 
 
 def _in_the_clear(flows: Iterable[Flow]) -> Iterator[Problem]:

@@ -56,11 +56,15 @@ def find_applets(folders: Iterable[Path] = ()) -> Registry:
     """
     registry = Registry()
     seen: dict[str, Path] = {}
+    importlib.invalidate_caches()
     for folder in _distinct([*map(Path, _OWN_FOLDERS), *folders]):
         if str(folder) not in applets_package.__path__:
             applets_package.__path__.append(str(folder))
-        for module in sorted(pkgutil.iter_modules([str(folder)]), key=lambda module: module.name):
-            file = folder / module.name / "__init__.py" if module.ispkg else folder / f"{module.name}.py"
+        modules = sorted(pkgutil.iter_modules([str(folder)]), key=lambda module: module.name)
+        files = [_file_of(folder, module) for module in modules]
+        if str(folder) not in _OWN_FOLDERS:
+            _forget_edited(files)
+        for module, file in zip(modules, files, strict=True):
             if module.name in seen:
                 sentence = f"is a second module of this name, the first is {seen[module.name]}; rename one"
                 registry.problems.append(Problem(str(file), "", sentence))
@@ -78,6 +82,36 @@ def _distinct(folders: Iterable[Path]) -> Iterable[Path]:
         if resolved not in done and resolved.is_dir():
             done.add(resolved)
             yield resolved
+
+
+def _file_of(folder: Path, module: pkgutil.ModuleInfo) -> Path:
+    return folder / module.name / "__init__.py" if module.ispkg else folder / f"{module.name}.py"
+
+
+_imported: dict[Path, tuple[int, int]] = {}
+"""Files of drop-ins as they were at the last look: (nanoseconds of their last change, octets)."""
+
+
+def _forget_edited(files: Iterable[Path]) -> None:
+    """Have a folder's modules imported anew where one of them was edited: they may import one another. Flows that run
+    keep the objects that they have."""
+    stamps = {file: (status.st_mtime_ns, status.st_size) for file in files if file.exists() for status in [file.stat()]}
+    is_edited = any(_imported.get(file, stamp) != stamp for file, stamp in stamps.items())
+    _imported.update(stamps)
+    if not is_edited:
+        return
+    for full, module in list(sys.modules.items()):
+        package, _, name = full.partition(".")
+        source = getattr(module, "__file__", None)
+        if package == applets_package.__name__ and source and _top_of(Path(source).resolve(), stamps):
+            del sys.modules[full]
+            # "from applets import _shared" asks the package first.
+            vars(applets_package).pop(name, None)
+
+
+def _top_of(source: Path, files: Iterable[Path]) -> bool:
+    """The module is one of these files, or lies in a package that is."""
+    return any(source == file or (file.name == "__init__.py" and file.parent in source.parents) for file in files)
 
 
 def _import(name: str, file: Path) -> ModuleType:

@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 from twisted.internet.abstract import isIPv6Address
-from twisted.internet.defer import Deferred, gatherResults, maybeDeferred
+from twisted.internet.defer import Deferred, gatherResults, maybeDeferred, succeed
 from twisted.internet.error import AlreadyCalled, AlreadyCancelled, CannotListenError, MessageLengthError
 from twisted.internet.interfaces import IDelayedCall
 from twisted.internet.protocol import DatagramProtocol
@@ -82,6 +82,7 @@ class SipEdge:
         self._is_settling = False
         self._is_bound = False
         self._said: OrderedDict[str, float] = OrderedDict()
+        self._unsettled: list[Deferred[None]] = []
 
         def is_known(host: str) -> bool:
             return is_allowed is None or is_allowed(plain_host(host))
@@ -147,6 +148,14 @@ class SipEdge:
     @is_draining.setter
     def is_draining(self, is_draining: bool) -> None:
         self.stack.is_draining = is_draining
+
+    def settled(self) -> Deferred[None]:
+        """Fires when no call is up and no response or ACK is to come any more."""
+        if self.stack.is_settled:
+            return succeed(None)
+        waiting: Deferred[None] = Deferred(self._unsettled.remove)
+        self._unsettled.append(waiting)
+        return waiting
 
     def stop(self) -> Deferred[None]:
         """Close the sockets now and forget every timer; hang up before where peers shall hear of it. Fires when all
@@ -277,6 +286,10 @@ class SipEdge:
         finally:
             self._is_settling = False
         self._arm()
+        if self._unsettled and stack.is_settled:
+            waiting, self._unsettled = self._unsettled, []
+            for one in waiting:
+                one.callback(None)
 
     def _send(self, data: bytes, hop: Hop) -> None:
         if hop.transport != "udp":

@@ -50,7 +50,8 @@ COMPACT = {
 _USUAL = (
     "Via Max-Forwards From To Call-ID CSeq Contact Content-Type Content-Length Allow Supported Require User-Agent"
     " Server Record-Route Route Accept Expires Reason Warning Timestamp Authorization Proxy-Authorization"
-    " P-Asserted-Identity Allow-Events Content-Disposition Content-Encoding Date Diversion Min-SE Privacy Session-Expires Subject"
+    " P-Asserted-Identity Allow-Events Content-Disposition Content-Encoding Date Diversion Min-SE Privacy"
+    " Session-Expires Subject"
 )
 KEYS = COMPACT | {spelling: name.lower() for name in _USUAL.split() for spelling in (name, name.lower())}
 """The look-up key of names as they are written most often; :func:`key_of` makes those of the others."""

@@ -94,6 +94,11 @@ class Session:
         """An INVITE of the peer's waits for its answer or its ACK, or the session is not up."""
         return self.state != CONFIRMED or self._pending is not None or self._unacknowledged is not None
 
+    @property
+    def is_open(self) -> bool:
+        """The call is up, or an ACK or our BYE is still to come."""
+        return self.state != ENDED or self._unacknowledged is not None or self._bye_fields is not None
+
     # -- commands that both roles know -------------------------------------------------------------
 
     def answer(self, sdp: bytes, now: float, headers: Fields = ()) -> None:

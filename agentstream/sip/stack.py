@@ -154,6 +154,14 @@ class Stack:
         """No transaction, no dialog, no timer is left."""
         return not (self.servers or self.clients or self.dialogs or self._merged or self._invites or len(self.timers))
 
+    @property
+    def is_settled(self) -> bool:
+        """No call is up, and no response and no ACK is to come: what is left only takes up repetitions."""
+        return not (
+            any(session.is_open for session, _dialog in self.dialogs.values())
+            or any(transaction.is_open for table in (self.clients, self.servers) for transaction in table.values())
+        )
+
     # -- commands ----------------------------------------------------------------------------------
 
     def add_listener(self, name: str, listener: Listener) -> None:

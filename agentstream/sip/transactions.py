@@ -68,9 +68,11 @@ class Transaction:
 
     :ivar key: its place in the stack's table.
     :ivar hop: where its messages go.
+    :cvar open_states: those in which a response or an ACK is still to come; in the others it only takes up repetitions.
     """
 
     table: ClassVar[Table]
+    open_states: ClassVar[frozenset[str]]
     __slots__ = ("deadlines", "forget", "hop", "interval", "key", "method", "out", "state", "timers", "user")
 
     def __init__(
@@ -94,6 +96,11 @@ class Transaction:
         self.state = state
         self.interval = T1
         self.deadlines: dict[str, Deadline] = {}
+
+    @property
+    def is_open(self) -> bool:
+        """Whether something of it is still to come."""
+        return self.state in self.open_states
 
     def feed(self, event: str, message: Any, now: float) -> None:
         """One input. What the table does not name is ignored."""
@@ -122,6 +129,7 @@ class Transaction:
 class ClientTransaction(Transaction):
     """What INVITE and non-INVITE clients share: one request that is repeated until there is an answer."""
 
+    open_states = frozenset((CALLING, TRYING, PROCEEDING))
     __slots__ = ("data", "request")
 
     def __init__(
@@ -319,6 +327,7 @@ class InviteServerTransaction(ServerTransaction):
     sending a response").
     """
 
+    open_states = frozenset((PROCEEDING, COMPLETED))
     __slots__ = ()
 
     def _accept(self, data: bytes, now: float) -> None:
@@ -357,6 +366,7 @@ class InviteServerTransaction(ServerTransaction):
 class NonInviteServerTransaction(ServerTransaction):
     """RFC 3261 section 17.2.2, figure 8."""
 
+    open_states = frozenset((TRYING, PROCEEDING))
     __slots__ = ()
 
     def _complete(self, data: bytes, now: float) -> None:

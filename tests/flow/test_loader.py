@@ -72,6 +72,27 @@ def test_no_route_is_a_warning_and_no_folder_a_problem(tmp_path: Path) -> None:
     assert [warning.path for warning in loaded.warnings] == ["route"]
 
 
+@pytest.mark.parametrize(
+    ("listen", "media", "path"),
+    [
+        (["udp:5060:interface=127.0.0.1"], "", ""),
+        (["udp:5060:interface=127.0.0.1", "tcp:5060:interface=[::1]"], "", "media.listen_v6"),
+        (["udp:5060:interface=127.0.0.1", "tcp:5060:interface=[::1]"], "media.listen_v6 = '::1'", ""),
+        (["udp:5060:interface=[::1]"], "media.listen = '::1'", ""),
+        (["udp:5060:interface=127.0.0.1"], "media.listen = '::1'", "media.listen"),
+    ],
+)
+def test_a_listener_of_a_family_without_rtp_is_warned_of(
+    tmp_path: Path, listen: list[str], media: str, path: str
+) -> None:
+    (tmp_path / "flows").mkdir()
+    (tmp_path / "flows" / "a.toml").write_text(FLOW.format("one"))
+    (tmp_path / "a.toml").write_text(f"sip.listen = {listen}\n{media}\n[[route]]\nto = '*'\nflow = 'one'\n")
+    loaded, problems = examine(tmp_path / "a.toml")
+    assert not problems
+    assert [warning.path for warning in loaded.warnings] == ([path] if path else [])
+
+
 @pytest.mark.contract
 @pytest.mark.parametrize(
     ("url", "expected"),

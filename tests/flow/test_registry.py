@@ -132,3 +132,23 @@ def test_another_folder_with_a_module_of_that_name_is_read_anew(folder: Path) ->
     registry = find(two, thing=GOOD.replace('"thing"', '"other"'))
     assert "other" in registry.applets and "thing" not in registry.applets
     assert find_applets([two, two]).problems == []
+
+
+def test_an_edited_one_is_imported_anew(folder: Path) -> None:
+    shared = "WORD = 'old'\n"
+    good = GOOD.replace("thing = Thing()", "from applets import _shared\nthing = Thing()\nthing.word = _shared.WORD")
+    before = find(folder, one=good, _shared=shared).applets["thing"]
+    assert find(folder).applets["thing"] is before, "what was not edited stays"
+    find(folder, _shared="WORD = 'newer'\n")
+    after = find(folder).applets["thing"]
+    assert after is not before
+    assert (vars(before)["word"], vars(after)["word"]) == ("old", "newer")
+
+
+def test_an_edited_one_that_is_broken_is_a_problem_until_it_is_mended(folder: Path) -> None:
+    before = find(folder, one=GOOD).applets["thing"]
+    (problem,) = find(folder, one=GOOD + "(").problems
+    assert "cannot be imported" in problem.sentence
+    assert before.name == "thing" and before.open(None, None).start().called, "who has the old one goes on with it"
+    mended = find(folder, one=GOOD + "# mended")
+    assert not mended.problems and mended.applets["thing"] is not before

@@ -8,7 +8,7 @@ from typing import Any, cast
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from twisted.internet.defer import Deferred
+from twisted.internet.defer import CancelledError, Deferred
 from twisted.logger import ILogObserver, LogEvent, globalLogPublisher
 
 from agentstream.errors import LocalProtocolError, StartError
@@ -100,10 +100,14 @@ def test_a_call_through_the_edge(house: House) -> None:
     house.send(peer.ack())
     assert isinstance(house.events.pop(), AckReceived)
     assert house.run(5) == []
+    settled = house.edge.settled()
     house.edge.hang_up(received.session, "done")
     (bye,) = house.got
     assert [one.method for one in house.take()] == ["BYE"]
+    assert not settled.called
     house.send(peer.respond(bye, 200))
+    assert settled.called, "transactions that only take up repetitions are not waited for"
+    assert not house.edge.stack.is_idle
     assert house.events.pop() == SessionEnded(received.session, "local", "done")
     house.run(60)
     assert house.edge.stack.is_idle
@@ -307,3 +311,19 @@ def test_what_is_no_listen_string(text: str, sentence: str) -> None:
     with pytest.raises(StartError) as caught:
         parse_listen(text)
     assert str(caught.value) == sentence
+
+
+def test_a_refusal_is_waited_for_until_its_ack(house: House) -> None:
+    peer = SipPeer()
+    house.send(peer.invite())
+    received = house.events.pop()
+    assert isinstance(received, InviteReceived)
+    house.edge.reject(received.session, 486)
+    refusal = house.got[-1]
+    settled, cancelled = house.edge.settled(), house.edge.settled()
+    cancelled.addErrback(lambda failure: failure.trap(CancelledError) and None)
+    cancelled.cancel()
+    assert not settled.called
+    house.send(peer.ack_refusal(refusal))
+    assert settled.called
+    house.run(60)

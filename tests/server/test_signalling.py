@@ -298,7 +298,32 @@ def test_a_node_that_stops_waits_no_longer_than_it_is_told() -> None:
         server.advance(0.2)
         assert phone.ended_by == "server" and bot.session.stop_reason
         assert "the node stopped" in phone.requests[-1].header("reason")
-        server.advance(1.5)
+        server.advance(0.1)
+        assert stopped.called, "the BYE has its answer"
+
+
+def test_a_node_that_stops_waits_a_second_for_the_answer_to_its_bye() -> None:
+    with ServerUnderTest(bot_flow(), {"node": {"drain_s": 3}}) as server:
+        server.bot(Echo)
+        phone = server.call()
+        phone.close()
+        stopped = server.begin_stop()
+        server.advance(3.9)
+        assert not stopped.called
+        server.advance(0.2)
+        assert stopped.called
+
+
+def test_a_node_whose_calls_have_just_ended_stops_at_once() -> None:
+    """Transactions last for 32 s behind a call, and nobody waits for them."""
+    with ServerUnderTest(bot_flow()) as server:
+        server.bot(Echo)
+        phone = server.call()
+        phone.hang_up()
+        server.advance(0.1)
+        assert phone.is_over and server.service.edge.stack.servers
+        stopped = server.begin_stop()
+        server.advance(TICK_S)
         assert stopped.called
 
 
