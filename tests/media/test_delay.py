@@ -15,10 +15,14 @@ class Sender:
     """Packets of 20 ms with a clock of their own; each tick takes those that have arrived by then.
 
     :param jitter_s: how much later than its time each packet arrives, in turn.
-    :param lost: numbers of packets that never arrive.
+    :param lost_every: of so many packets one never arrives.
+    :param noise: peak of noise instead of speech: it never pauses, and no two stretches of it are alike.
     """
 
-    def __init__(self, *, ppm: float = 0.0, jitter_s: tuple[float, ...] = (0.0,), lost_every: int = 0) -> None:
+    def __init__(
+        self, *, ppm: float = 0.0, jitter_s: tuple[float, ...] = (0.0,), lost_every: int = 0, noise: int = 0
+    ) -> None:
+        self.noise = np.random.default_rng(3).integers(-noise, noise + 1, (500, 160), dtype=np.int16)
         self.rings = Rings(ROWS)
         self.rings.open(1, 60)
         self.period = 0.02 * (1 - ppm * 1e-6)
@@ -43,12 +47,13 @@ class Sender:
         self.waiting = [pair for pair in self.waiting if pair[0] > now]
         for _, number in arrived:
             level = 4000 if self.is_loud(number) else 20
+            voice = self.noise[number % 500] if self.noise.any() else np.full(160, level, np.int16)
             self.rings.insert(
                 np.array([1]),
                 np.array([number & 0xFFFF], np.uint16),
                 np.array([number * 160 & 0xFFFFFFFF], np.uint32),
                 np.array([5], np.uint32),
-                np.full((1, 160), level, np.int16),
+                voice[None],
             )
         self.rings.play(ROWS, self.out)
         return int(np.abs(self.out[1]).max())
@@ -124,6 +129,22 @@ def test_skew_accumulates_neither_delay_nor_gaps(ppm: float) -> None:
     # 600 s x 500 ppm = 300 ms: as many blocks are left out or added, and hardly a packet comes too late for it.
     assert int(sender.rings.late[1]) - late <= 60
     assert int(sender.rings.concealed[1]) - concealed <= 60
+
+
+@pytest.mark.parametrize("ppm", [-500, 500])
+def test_skew_of_who_never_pauses_accumulates_nothing(ppm: float) -> None:
+    """Five minutes of noise, in which 150 ms have to be left out or added, with a lost packet every two seconds."""
+    sender = Sender(ppm=ppm, noise=6000, lost_every=100)
+    for _ in range(1000):
+        sender.tick()
+    begin = sender.delay_ms()
+    assert sender.rings.delay.blocks[1] <= 3
+    for _ in range(15_000):
+        sender.tick()
+        assert sender.delay_ms() <= begin + 30
+    assert abs(sender.delay_ms() - begin) <= 30
+    assert sender.rings.reanchored[1] == 0
+    assert int(sender.rings.late[1]) <= 60
 
 
 @pytest.mark.slow
