@@ -13,8 +13,8 @@ from agentstream.config.model import Config
 from agentstream.errors import Problem
 from agentstream.flow.loader import SAMPLE, Loaded, examine
 
-FILES_A_CALL = 3
-"""RTP, RTCP and one WebSocket."""
+FILES_A_CALL = 4
+"""Two sockets for RTP, one for RTCP and one WebSocket."""
 
 FILES_BESIDES = 64
 """Listeners, logs, the reactor's own and a few to spare."""

@@ -11,6 +11,7 @@ those of one with a memory row by row.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 
 import attrs
 import numpy as np
@@ -31,6 +32,8 @@ NARROW_HZ = 8000
 MARKER = 0x80
 
 Sender = Callable[[memoryview, Address], object]
+ConnectedSender = Callable[[memoryview], object]
+"""Sends to where its socket is connected."""
 
 
 @attrs.define
@@ -87,9 +90,11 @@ class Egress:
         self._payload_type = [0] * rows
         self._addresses: list[Address | None] = [None] * rows
         self._sockets: list[Sender | None] = [None] * rows
+        self._connected: dict[int, tuple[ConnectedSender, Address]] = {}
         self._halved: set[int] = set()
         self._digits: dict[int, _Digits] = {}
         self._marked: list[int] = []
+        self._direct: list[tuple[ConnectedSender, memoryview, int]] = []
         self._common: list[tuple[Sender, memoryview, Address, int]] = []
         self.sent = np.zeros(rows, np.int64)
         self.octets = np.zeros(rows, np.int64)
@@ -158,6 +163,11 @@ class Egress:
             self._addresses[row] = address
             self._list_common()
 
+    def connect(self, row: int, send: ConnectedSender, address: Address) -> None:
+        """From now on this sends to this address, cheaper."""
+        self._connected[row] = (send, address)
+        self._list_common()
+
     def ssrc(self, row: int) -> int:
         """Of the row's stream."""
         return int(self._ssrc_field[row])
@@ -177,6 +187,7 @@ class Egress:
     def close(self, row: int) -> None:
         self._sends[row] = False
         self._sockets[row] = self._addresses[row] = None
+        self._connected.pop(row, None)
         self._halved.discard(row)
         self._digits.pop(row, None)
         if self._codecs.pop(row, None) is not None:
@@ -190,11 +201,16 @@ class Egress:
         self._marked.append(row)
 
     def _list_common(self) -> None:
-        self._common = [
-            (self._sockets[row], self._views[row], self._addresses[row], row)  # type: ignore[misc]  # set while it sends
-            for row in np.flatnonzero(self._sends).tolist()
-            if row not in self._halved and row not in self._digits
-        ]
+        self._direct, self._common = [], []
+        for row in np.flatnonzero(self._sends).tolist():
+            if row in self._halved or row in self._digits:
+                continue
+            socket, address, view = self._sockets[row], self._addresses[row], self._views[row]
+            send, connected = self._connected.get(row, (None, None))
+            if send is not None and connected == address:
+                self._direct.append((send, view, row))
+            elif socket is not None and address is not None:
+                self._common.append((socket, view, address, row))
 
     def send_digits(self, row: int, payload_type: int, slots: Iterator[EventPacket | None]) -> None:
         """Send these in place of the row's audio, one a slot, until they end."""
@@ -220,6 +236,15 @@ class Egress:
         self._sequence_field[:high] = self._sequence[:high]
         self._timestamp_field[:high] = self._timestamp[:high]
         refused = self.refused
+        for send, packet, row in self._direct:
+            try:
+                send(packet)
+            except ConnectionRefusedError:  # ICMP's answer to an earlier packet, told instead of sending this one
+                refused[row] += 1
+                with suppress(OSError):
+                    send(packet)
+            except OSError:
+                refused[row] += 1
         for sendto, packet, address, row in self._common:
             try:
                 sendto(packet, address)

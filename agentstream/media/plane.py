@@ -31,7 +31,7 @@ from agentstream.media.leg import RATE_HZ, MediaLeg
 from agentstream.media.measure import LegStatistics, LegTotals, TimeHistogram
 from agentstream.media.playback import Playback, PlaybackBudget
 from agentstream.media.playback_bank import PlaybackBank
-from agentstream.media.ports import READS_A_TICK, DatagramPorts, Pass
+from agentstream.media.ports import READS_A_TICK, Address, DatagramPorts, Pass
 from agentstream.media.rates import STREAM_RATES_HZ, StreamRate
 from agentstream.media.reception import Reception
 from agentstream.media.recording import Tapes
@@ -161,7 +161,7 @@ class MediaPlane:
         self._loop = LoopingCall.withCount(self._run_tick)
         self._loop.clock = clock
         self._reception.on_digit = self._keep_digit
-        self._reception.on_latched = self._egress.move
+        self._reception.on_latched = self._follow_source
         self._reception.on_control = lambda row, data, source: self._arrived.control.append((row, data, source))
         self._egress.on_digits_sent = self._end_digits
         if any(codec is not None and codec.rate_hz == WIDE_HZ for codec in map(codec_named, settings.codecs)):
@@ -263,6 +263,8 @@ class MediaPlane:
             if self._digits:
                 self._tell_digits()
             self._tell_speech()
+        if self._legs:
+            self._settle_sources()
         if self._tick_number % HOUSEKEEPING_TICKS < slots:
             self._ports.release(now)
             for row in list(self._legs):
@@ -363,6 +365,20 @@ class MediaPlane:
         if self._wide is not None and len(self._wide.rows):
             waits_s = np.minimum(waits_s, self._wide.rings.waited_s(told, now))
         self.chunk_waits.add(told, waits_s)
+
+    def _follow_source(self, row: int, source: Address | None) -> None:
+        self._ports.unsettle(row)
+        if source is not None:
+            self._egress.move(row, source)
+
+    def _settle_sources(self) -> None:
+        """Each row once a second, a few in every tick: connecting a socket takes as long as three packets."""
+        for row in range(self._tick_number % HOUSEKEEPING_TICKS, self._high, HOUSEKEEPING_TICKS):
+            source = self._reception.latched[row]
+            if source is not None and row in self._legs:
+                send = self._ports.settle(row, source)
+                if send is not None:
+                    self._egress.connect(row, send, source)
 
     # What legs ask for
 

@@ -4,6 +4,9 @@ Every leg has a pair of ports, RTP on an even number and RTCP on the next odd on
 version below polls all of them with one epoll object (``selectors`` where there is no epoll);
 :class:`agentstream.testing.network.MemoryPorts` is the same contract in memory, for tests on a Clock.
 
+A row whose source is known gets its RTP socket connected to it, which makes each of its system calls cheaper, and a
+second socket on the same port, the *catcher*, which gets what everybody else sends there.
+
 No method here makes a Python call per packet except the socket call itself.
 """
 
@@ -13,6 +16,7 @@ import errno
 import select
 import selectors
 import socket
+import sys
 from collections import deque
 from collections.abc import Callable
 from typing import Any, Protocol
@@ -44,18 +48,21 @@ class Pass:
     :ivar rows: the row of each datagram.
     :ivar lengths: the received length of each datagram in bytes.
     :ivar sources: the source address of each datagram.
+    :ivar others: the places of those that are not from the source that their row is settled on.
     :ivar control: RTCP of any row, from its odd port: (row, datagram, source).
     """
 
     rows: list[int] = attrs.Factory(list)
     lengths: list[int] = attrs.Factory(list)
     sources: list[Address] = attrs.Factory(list)
+    others: list[int] = attrs.Factory(list)
     control: list[tuple[int, bytes, Address]] = attrs.Factory(list)
 
     def forget(self) -> None:
         self.rows.clear()
         self.lengths.clear()
         self.sources.clear()
+        self.others.clear()
         self.control.clear()
 
 
@@ -76,6 +83,13 @@ class DatagramPorts(Protocol):
 
     def control_sender(self, row: int) -> Callable[[memoryview, Address], object]:
         """The same from the row's RTCP port."""
+
+    def settle(self, row: int, source: Address) -> Callable[[memoryview], object] | None:
+        """The row hears this source and nobody else. To be repeated, once a second, for as long as that is so: it
+        takes a few steps. Gives what sends to the source from then on, when there is a cheaper way to."""
+
+    def unsettle(self, row: int) -> None:
+        """The row may hear somebody else."""
 
     def receive(self, inbox: list[memoryview], into: Pass) -> bool:
         """Read one datagram from every readable port, RTP into ``inbox[i]``; False when none was readable."""
@@ -126,11 +140,25 @@ class _SelectorPoll:
         self._selector.close()
 
 
-@attrs.frozen
+@attrs.define(eq=False)
 class _Pair:
+    """The sockets of one row.
+
+    :ivar connected: where ``rtp`` is connected to; then ``catcher`` gets what others send to its port.
+    :ivar is_settled: what ``rtp`` holds can only be from there.
+    """
+
     port: int
     rtp: socket.socket
     rtcp: socket.socket
+    catcher: socket.socket | None = None
+    connected: Address | None = None
+    is_settled: bool = False
+
+    def close(self) -> None:
+        for sock in (self.rtp, self.rtcp, self.catcher):
+            if sock is not None:
+                sock.close()
 
 
 class KernelPorts:
@@ -155,8 +183,11 @@ class KernelPorts:
         self._range = (first, last)
         self._pairs: dict[int, _Pair] = {}
         self._quarantine: deque[tuple[float, _Pair]] = deque()
-        # fd -> (row, recvfrom_into); rows of RTCP ports are -1 - row
-        self._by_fd: dict[int, tuple[int, Callable[[Any], tuple[int, Any]]]] = {}
+        # fd -> (row, what reads it, the source if that is known); rows of RTCP ports are -1 - row. Those that are not
+        # settled are read with recvfrom_into, the others with recv_into.
+        self._by_fd: dict[int, tuple[int, Callable[[Any], Any], Address | None]] = {}
+        self._catchers: dict[int, tuple[int, Callable[[Any], tuple[int, Any]]]] = {}
+        self._can_settle = sys.platform == "linux"
         self._scratch = memoryview(bytearray(PACKET_CAPACITY))
         self.discarded = [0] * rows
         self.socket_errors = 0
@@ -186,7 +217,7 @@ class KernelPorts:
             self._pairs[row] = pair
             self.discarded[row] = 0
             for sock, code in ((pair.rtp, row), (pair.rtcp, -1 - row)):
-                self._by_fd[sock.fileno()] = (code, sock.recvfrom_into)
+                self._by_fd[sock.fileno()] = (code, sock.recvfrom_into, None)
                 self._poll.register(sock.fileno())
             return port
         first, last = self._range
@@ -224,18 +255,16 @@ class KernelPorts:
         for sock in (pair.rtp, pair.rtcp):
             self._poll.unregister(sock.fileno())
             del self._by_fd[sock.fileno()]
+        if pair.catcher is not None:
+            self._poll.unregister(pair.catcher.fileno())
+            del self._catchers[pair.catcher.fileno()]
         self._quarantine.append((now + QUARANTINE_S, pair))
 
     def release(self, now: float) -> None:
         while self._quarantine and self._quarantine[0][0] <= now:
             _, pair = self._quarantine.popleft()
-            self._close_pair(pair)
+            pair.close()
             self._free.append(pair.port)
-
-    @staticmethod
-    def _close_pair(pair: _Pair) -> None:
-        pair.rtp.close()
-        pair.rtcp.close()
 
     def sender(self, row: int) -> Callable[[memoryview, Address], object]:
         return self._pairs[row].rtp.sendto
@@ -243,21 +272,86 @@ class KernelPorts:
     def control_sender(self, row: int) -> Callable[[memoryview, Address], object]:
         return self._pairs[row].rtcp.sendto
 
+    def settle(self, row: int, source: Address) -> Callable[[memoryview], object] | None:
+        pair = self._pairs[row]
+        if pair.is_settled or not self._can_settle:
+            return None
+        if pair.connected != source:
+            return self._connect(row, pair, source)
+        # What had arrived before the socket was connected may be from anybody; behind that there is only the source.
+        try:
+            pair.rtp.recv_into(self._scratch, 1, socket.MSG_PEEK)
+        except BlockingIOError:
+            pair.is_settled = True
+            self._by_fd[pair.rtp.fileno()] = (row, pair.rtp.recv_into, source)
+        except OSError:
+            self.socket_errors += 1
+        return None
+
+    def _connect(self, row: int, pair: _Pair, source: Address) -> Callable[[memoryview], object] | None:
+        try:
+            if pair.catcher is None:
+                pair.catcher = self._bind_catcher(pair.rtp)
+                self._catchers[pair.catcher.fileno()] = (row, pair.catcher.recvfrom_into)
+                self._poll.register(pair.catcher.fileno())
+            pair.rtp.connect(source)
+        except OSError:  # no file descriptor is left, or no way leads there: the row stays as it is
+            self.socket_errors += 1
+            return None
+        pair.connected = source
+        return pair.rtp.send
+
+    @staticmethod
+    def _bind_catcher(rtp: socket.socket) -> socket.socket:
+        """A second socket on the same address. Only for this moment may a port be shared, so that no other program of
+        this user ever gets hold of it."""
+        catcher = socket.socket(rtp.family, socket.SOCK_DGRAM)
+        try:
+            catcher.setblocking(False)
+            if rtp.family == socket.AF_INET6:
+                catcher.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
+            for sock in (rtp, catcher):
+                sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
+            catcher.bind(rtp.getsockname())
+            return catcher
+        except OSError:
+            catcher.close()
+            raise
+        finally:
+            for sock in (rtp, catcher):
+                if sock.fileno() >= 0:
+                    sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 0)
+
+    def unsettle(self, row: int) -> None:
+        pair = self._pairs[row]
+        if pair.is_settled:
+            pair.is_settled = False
+            self._by_fd[pair.rtp.fileno()] = (row, pair.rtp.recvfrom_into, None)
+
     def receive(self, inbox: list[memoryview], into: Pass) -> bool:
         into.forget()
-        rows, lengths, sources = into.rows, into.lengths, into.sources
+        rows, lengths, sources, others = into.rows, into.lengths, into.sources, into.others
         by_fd = self._by_fd
+        caught = []
         found = self._poll.readable(0, 2 * len(inbox) + 1)
         if not found:
             return False
         at = 0
         for fd, _events in found:
-            row, recvfrom_into = by_fd[fd]
-            if row < 0:
-                self._read_control(-1 - row, recvfrom_into, into)
+            entry = by_fd.get(fd)
+            if entry is None:
+                caught.append(fd)
                 continue
+            row, read, source = entry
             try:
-                length, source = recvfrom_into(inbox[at])
+                if source is not None:
+                    length = read(inbox[at])
+                elif row < 0:
+                    self._read_control(-1 - row, read, into)
+                    continue
+                else:
+                    length, source = read(inbox[at])
+                    others.append(at)
             except BlockingIOError:
                 continue  # a datagram with a bad checksum wakes the poll and is gone when it is read
             except OSError:
@@ -267,7 +361,23 @@ class KernelPorts:
             lengths.append(length)
             sources.append(source)
             at += 1
+        for fd in caught:
+            row, recvfrom_into = self._catchers[fd]
+            if row not in rows:  # one datagram a row: else it is read in the next pass
+                self._read_caught(row, recvfrom_into, inbox[len(rows)], into)
         return True
+
+    def _read_caught(
+        self, row: int, recvfrom_into: Callable[[Any], tuple[int, Any]], inbox: memoryview, into: Pass
+    ) -> None:
+        try:
+            length, source = recvfrom_into(inbox)
+        except OSError:
+            return
+        into.others.append(len(into.rows))
+        into.rows.append(row)
+        into.lengths.append(length)
+        into.sources.append(source)
 
     def _read_control(self, row: int, recvfrom_into: Callable[[Any], tuple[int, Any]], into: Pass) -> None:
         try:
@@ -282,10 +392,10 @@ class KernelPorts:
 
     def discard(self) -> None:
         for fd, _events in self._poll.readable(0, 2 * len(self.discarded) + 1):
-            row, recvfrom_into = self._by_fd[fd]
+            row, read = self._by_fd[fd][:2] if fd in self._by_fd else self._catchers[fd]
             try:
                 for _ in range(DISCARDS_A_TICK):
-                    recvfrom_into(self._scratch)
+                    read(self._scratch)
                     if row >= 0:
                         self.discarded[row] += 1
             except OSError:
@@ -293,8 +403,9 @@ class KernelPorts:
 
     def stop(self) -> None:
         for pair in [*self._pairs.values(), *(pair for _, pair in self._quarantine)]:
-            self._close_pair(pair)
+            pair.close()
         self._pairs.clear()
         self._quarantine.clear()
         self._by_fd.clear()
+        self._catchers.clear()
         self._poll.close()

@@ -71,7 +71,7 @@ class Reception:
         # Rows whose RTCP comes on the port of RTP, and who takes it: row, datagram, source.
         self.muxed: set[int] = set()
         self.on_control: Callable[[int, bytes, Address], None] = lambda row, data, source: None
-        self.on_latched: Callable[[int, Address], None] = lambda row, address: None
+        self.on_latched: Callable[[int, Address | None], None] = lambda row, address: None
 
     def open(self, row: int) -> None:
         self.close(row)
@@ -112,6 +112,7 @@ class Reception:
             latch.left = (heard[0], heard[1])
         self._latches[row] = latch
         self.latched[row] = None
+        self.on_latched(row, None)
         if row not in self._leaving:
             self.statistics.clock(row, codec.clock_hz)
         digits = self._digits[row] or DigitReceiver()
@@ -163,11 +164,7 @@ class Reception:
         lengths = self._lengths[:count]
         lengths[:] = arrived.lengths
         latched = self.latched
-        strangers = [
-            at
-            for at, (row, source) in enumerate(zip(arrived.rows, arrived.sources, strict=True))
-            if latched[row] != source
-        ]
+        strangers = [at for at in arrived.others if latched[arrived.rows[at]] != arrived.sources[at]]
         is_next = self._expected.match(rows, self._inbox[:count], lengths)
         is_next[strangers] = False
         if is_next.all():

@@ -126,6 +126,12 @@ class MemoryPorts:
         host, port = self._ports[row]
         return lambda packet, address: self._network.send(bytes(packet), (host, port + 1), address)
 
+    def settle(self, row: int, source: Address) -> None:
+        """There is no cheaper way."""
+
+    def unsettle(self, row: int) -> None:
+        """Nothing was settled."""
+
     def receive(self, inbox: list[memoryview], into: Pass) -> bool:
         into.forget()
         for row, control in self._controls.items():
@@ -136,6 +142,7 @@ class MemoryPorts:
                 data, source = queue.popleft()
                 data = data[:PACKET_CAPACITY]
                 inbox[len(into.rows)][: len(data)] = data
+                into.others.append(len(into.rows))
                 into.rows.append(row)
                 into.lengths.append(len(data))
                 into.sources.append(source)

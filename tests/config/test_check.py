@@ -124,7 +124,7 @@ def test_what_this_machine_does_not_give() -> None:
     (ports,) = check.machine_warnings(few, "f", 10**6)
     assert ports.path == "media.ports" and "room for 50 calls" in ports.sentence
     (files,) = check.machine_warnings(Config(), "f", 256)
-    assert files.path == "media.max_calls" and "ulimit -n 664" in files.sentence
+    assert files.path == "media.max_calls" and "ulimit -n 864" in files.sentence
     tight = attrs.evolve(Config(), media=attrs.evolve(Config().media, ports=Config().media.ports.parse("20000-20599")))
     (rate,) = check.machine_warnings(tight, "f", 10**6)
     assert "lets 50 calls a second begin" in rate.sentence
