@@ -7,6 +7,7 @@ no opting out: a test that expects a logged failure takes it with ``logged_failu
 from __future__ import annotations
 
 import gc
+import itertools
 import os
 import shutil
 import sys
@@ -35,6 +36,23 @@ REQUIRE_PEERS = "AGENTSTREAM_REQUIRE_PEERS"
 def pytest_configure(config: pytest.Config) -> None:
     in_ci = os.environ.get("CI") or os.environ.get(REQUIRE_PEERS) == "1"
     settings.load_profile("ci" if in_ci else "agentstream")
+
+
+def contract_place(item: pytest.Item) -> tuple[tuple[int, ...], int]:
+    """Where a test of the wire contract stands in it, by its name: section 1.6 rule 4, or row 8 of section 10."""
+    words = item.name.partition("[")[0].split("_")[1:]
+    numbers = [int(word) for word in itertools.takewhile(str.isdigit, words)]
+    if words[0] in ("row", "rows"):
+        return (10,), int(words[1])
+    rule = words[words.index("rule") + 1] if "rule" in words else "0"
+    return tuple(numbers), int(rule)
+
+
+@pytest.hookimpl(trylast=True)
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """`pytest -m contract -v` is to be read beside the contract, so it follows its order."""
+    if config.option.markexpr == "contract":
+        items.sort(key=contract_place)
 
 
 def pytest_collection_finish(session: pytest.Session) -> None:

@@ -19,10 +19,9 @@ from agentstream.flow.dynamic_url import ask_for_url, call_query, with_query
 from agentstream.testing.reactor import MemoryReactor
 from agentstream.ws.addresses import NOT_PUBLIC
 from agentstream.ws.url import BAD_HOST, BAD_SCHEME, NOT_ASCII
+from tests.cases import cases
 from tests.flow.http import PUBLIC, WebServer, answer, redirect
 from tests.ws.test_tls import make_pki
-
-pytestmark = pytest.mark.contract
 
 URL = "http://127.0.0.1:8000/where"
 BOT = '{"url": "wss://bot.example/media?sample-rate=16000&a=b"}'
@@ -55,6 +54,7 @@ def ask(reactor: MemoryReactor, url: str = URL, seconds: float = 0.0, **options:
 # What is asked
 
 
+@pytest.mark.contract
 def test_3_1_query_keys_as_captured() -> None:
     created = datetime.datetime(2024, 9, 3, 11, 44, 54)
     items = call_query("c" * 32, "09876543210", "08012345678", created, created + datetime.timedelta(seconds=5))
@@ -74,7 +74,8 @@ def test_3_1_query_keys_as_captured() -> None:
     ]
 
 
-@pytest.mark.parametrize(
+@pytest.mark.contract
+@cases(
     ("url", "head"),
     [
         ("http://h/p", "http://h/p?"),
@@ -91,6 +92,21 @@ def test_3_1_the_configured_query_is_kept_and_appended_to(url: str, head: str) -
     assert parse_qsl(asked.removeprefix(head), keep_blank_values=True) == ITEMS
 
 
+@pytest.mark.contract
+def test_row_15_direction_of_a_call_that_came_in_is_incoming() -> None:
+    now = datetime.datetime(2024, 9, 3, 11, 44, 54)
+    assert dict(call_query("c" * 32, "1", "2", now, now))["Direction"] == "incoming"
+
+
+@pytest.mark.contract
+def test_row_26_exotel_version_is_not_sent_where_a_bots_url_is_asked_for(reactor: MemoryReactor) -> None:
+    """The documentation names that header for Gather and Connect only."""
+    server = WebServer(reactor, [redirect("/again"), answer(BOT)])
+    ask(reactor, allow_private=True)
+    assert len(server.requests) == 2 and not any("exotel-version" in one.lower() for one in server.requests)
+
+
+@pytest.mark.contract
 def test_3_1_the_request_is_a_get_with_the_query_byte_for_byte(reactor: MemoryReactor) -> None:
     server = WebServer(reactor, [answer(BOT)])
     assert ask(reactor, URL + "?tenant=a%2Fb&flag") == "wss://bot.example/media?sample-rate=16000&a=b"
@@ -103,6 +119,7 @@ def test_3_1_the_request_is_a_get_with_the_query_byte_for_byte(reactor: MemoryRe
     assert server.lost == 1
 
 
+@pytest.mark.contract
 def test_3_3_userinfo_becomes_basic_auth(reactor: MemoryReactor) -> None:
     server = WebServer(reactor, [answer(BOT)])
     ask(reactor, "http://KEY:TO%40KEN@127.0.0.1:8000/where")
@@ -227,11 +244,13 @@ def test_3_5_five_seconds_in_all(reactor: MemoryReactor, said: Any) -> None:
     assert server.lost == 1
 
 
+@pytest.mark.contract
 def test_3_5_five_seconds_include_connecting(reactor: MemoryReactor) -> None:
     reactor.tcp.path(("127.0.0.1", 8000)).is_black_hole = True
     assert ask(reactor, seconds=5.01) == dynamic_url.TOO_SLOW
 
 
+@pytest.mark.contract
 def test_3_5_five_seconds_are_not_for_each_redirect(reactor: MemoryReactor) -> None:
     def slowly(transport: Any) -> None:
         reactor.callLater(2, transport.write, redirect(URL))

@@ -8,6 +8,7 @@ import pytest
 
 from agentstream.errors import ConfigError
 from agentstream.flow.loader import SAMPLE, examine, load
+from tests.cases import cases
 
 FLOW = 'name = "{}"\nstart = "a"\n[step.a]\napplet = "echo"\n'
 
@@ -94,7 +95,7 @@ def test_a_listener_of_a_family_without_rtp_is_warned_of(
 
 
 @pytest.mark.contract
-@pytest.mark.parametrize(
+@cases(
     ("url", "expected"),
     [
         ("ws://bot.example/", "wss://"),
@@ -111,7 +112,7 @@ def test_a_listener_of_a_family_without_rtp_is_warned_of(
 def test_row_25_ws_is_allowed_and_warned_of_where_it_leaves_this_machine(
     tmp_path: Path, url: str, expected: str
 ) -> None:
-    (tmp_path / "flows").mkdir()
+    (tmp_path / "flows").mkdir(exist_ok=True)
     (tmp_path / "flows" / "a.toml").write_text(
         f'name = "a"\nstart = "a"\n[step.a]\napplet = "voicebot"\nurl = "{url}"\n'
     )

@@ -168,7 +168,7 @@ def test_odd_bytes_join_without_a_seam(chunk_bytes: int) -> None:
 
 
 @pytest.mark.contract
-def test_a_minute_at_once_is_played_in_a_minute_and_dropped_with_the_call() -> None:
+def test_2_2_a_minute_at_once_is_played_in_a_minute_and_dropped_with_the_call() -> None:
     with ServerUnderTest(bot_flow()) as server:
         server.bot(partial(Burst, 60.0))
         other_bot = server.bot(Echo, port=5002)

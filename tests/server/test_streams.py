@@ -15,6 +15,7 @@ from agentstream.testing.bots import Echo, Session, Speaker
 from agentstream.testing.phone import SILENT, speech
 from agentstream.testing.server import ServerUnderTest
 from agentstream.testing.web import Answer, Asked
+from tests.cases import cases
 from tests.server.kit import SORRY, bot_flow, pcm, samples, without_lead
 
 ASKED = "http://127.0.0.1:8080/where?order=17"
@@ -97,8 +98,8 @@ def test_a_caller_who_hangs_up_while_the_url_is_asked_for() -> None:
 
 
 @pytest.mark.contract
-@pytest.mark.parametrize("rate_hz", [16000, 24000])
-def test_a_bot_at_another_rate_hears_and_says_the_same_sound(rate_hz: int) -> None:
+@cases("rate_hz", [16000, 24000])
+def test_2_1_a_bot_at_another_rate_hears_and_says_the_same_sound(rate_hz: int) -> None:
     url = f"ws://127.0.0.1:5001/media?sample-rate={rate_hz}"
     with ServerUnderTest(bot_flow(url=url)) as server:
         bot = server.bot(Echo)

@@ -9,16 +9,16 @@ import pytest
 from agentstream.testing.bots import Echo, NeverPongs, Speaker
 from agentstream.testing.phone import speech
 from agentstream.testing.server import ServerUnderTest
+from tests.cases import cases
 from tests.server.kit import branching_server, pcm
 from tests.streams.kit import listening_flow
-
-pytestmark = pytest.mark.contract
 
 PLAYED_OUT = (1000, 1001, None)
 CODES = (1000, 1001, 1002, 1003, 1007, 1008, 1009, 1011, 1012, 1013, 3000, 4999, None)
 
 
-@pytest.mark.parametrize("code", CODES, ids=lambda code: f"code {code}" if code else "no code")
+@pytest.mark.contract
+@cases("code", CODES, ids=lambda code: f"code {code}" if code else "no code")
 def test_row_33_any_close_frame_is_done_and_the_next_step_follows(code: int | None) -> None:
     """3.6: the code is reported; sound that is queued is played out behind 1000, 1001 and no code only."""
     with branching_server() as server:
@@ -33,6 +33,7 @@ def test_row_33_any_close_frame_is_done_and_the_next_step_follows(code: int | No
         assert (speech(1000) in phone.heard()) == (code in PLAYED_OUT)
 
 
+@pytest.mark.contract
 def test_row_33_no_close_frame_is_failed() -> None:
     """3.6: 1006, the commonest."""
     with branching_server() as server:
@@ -46,6 +47,7 @@ def test_row_33_no_close_frame_is_failed() -> None:
         assert (ended.fields["by"], ended.fields["code"], ended.fields["clean"]) == ("NA", 1006, False)
 
 
+@pytest.mark.contract
 def test_row_33_a_ping_that_is_not_answered_is_failed() -> None:
     with branching_server() as server:
         server.bot(NeverPongs)
@@ -55,7 +57,8 @@ def test_row_33_a_ping_that_is_not_answered_is_failed() -> None:
         assert server.events("stream_ended")[0].fields["code"] == 1006
 
 
-@pytest.mark.parametrize(
+@pytest.mark.contract
+@cases(
     ("data", "code"),
     [(b"\xf0\x00", 1002), (b"\x81\x7f" + (5 << 20).to_bytes(8, "big"), 1009)],
     ids=["a broken frame", "a message over 4 MB"],
@@ -72,7 +75,8 @@ def test_3_6_what_the_server_closes_for(data: bytes, code: int) -> None:
         assert server.events("stream_ended")[0].fields["code"] == code
 
 
-@pytest.mark.parametrize("ends", ["caller", "flow", "limit", "node"])
+@pytest.mark.contract
+@cases("ends", ["caller", "flow", "limit", "node"])
 def test_row_12_stop_reason_is_stopped_or_callended(ends: str) -> None:
     """1.2: callended when the call is over, stopped when only the stream is; 1000 follows at once."""
     hang = {"applet": "hangup"}
@@ -96,7 +100,8 @@ def test_row_12_stop_reason_is_stopped_or_callended(ends: str) -> None:
         assert ended.fields["by"] == ("user" if ends == "caller" else "NA") and ended.fields["clean"]
 
 
-@pytest.mark.parametrize(
+@pytest.mark.contract
+@cases(
     ("config", "options", "most_s"),
     [({}, {}, 3600), ({"stream": {"max_s": 5}}, {}, 5), ({"stream": {"max_s": 5}}, {"max_s": 2}, 2)],
     ids=["an hour by default", "as the node says", "as the step says"],

@@ -10,14 +10,14 @@ import pytest
 from agentstream.testing.bots import ClosesEarly, Echo, Refuses, SlowReader, Speaker
 from agentstream.testing.phone import speech
 from agentstream.testing.server import ServerUnderTest
+from tests.cases import cases
 from tests.server.kit import pcm, samples, without_lead
 from tests.streams.kit import LISTENS, TALKS, listening_flow, sound_of
-
-pytestmark = pytest.mark.contract
 
 EAR_HZ = "ws://127.0.0.1:5002/listen?sample-rate=16000"
 
 
+@pytest.mark.contract
 def test_4_2_start_takes_its_next_step_at_once_and_lives_on() -> None:
     with ServerUnderTest(listening_flow()) as server:
         listener, talker = server.bot(port=5002), server.bot(Echo)
@@ -37,6 +37,7 @@ def test_4_2_start_takes_its_next_step_at_once_and_lives_on() -> None:
         assert listener.session.closed_with == 1000
 
 
+@pytest.mark.contract
 def test_1_1_dtmf_and_mark_are_not_sent_and_what_the_bot_says_is_ignored() -> None:
     with ServerUnderTest(listening_flow()) as server:
         listener, talker = server.bot(lambda: Speaker(pcm(speech(500)), "mine"), port=5002), server.bot()
@@ -72,8 +73,9 @@ def test_a_listener_takes_no_sound_from_the_one_who_talks() -> None:
 # Tracks
 
 
-@pytest.mark.parametrize("track", ["inbound", "outbound"])
-def test_1_2_one_track_is_not_named(track: str) -> None:
+@pytest.mark.contract
+@cases("track", ["inbound", "outbound"])
+def test_1_4_one_track_is_not_named(track: str) -> None:
     with ServerUnderTest(listening_flow(track=track)) as server:
         theirs, ours = speech(400, seed=3), speech(400, seed=4)
         listener, _ = server.bot(port=5002), server.bot(lambda: Speaker(pcm(ours)))
@@ -85,7 +87,8 @@ def test_1_2_one_track_is_not_named(track: str) -> None:
         assert not any("track" in body["media"] for body in listener.session.bodies("media"))
 
 
-def test_1_2_both_tracks_carry_track_and_are_counted_together() -> None:
+@pytest.mark.contract
+def test_1_4_both_tracks_carry_track_and_are_counted_together() -> None:
     with ServerUnderTest(listening_flow(track="both", chunk_ms=40)) as server:
         theirs, ours = speech(400, seed=3), speech(400, seed=4)
         listener, talker = server.bot(port=5002), server.bot()
@@ -131,12 +134,14 @@ def ended_in_order(server: ServerUnderTest, *stops: dict[str, Any]) -> dict[str,
     return {next(iter(session.start["custom_parameters"])): session.stop_reason for session in listeners.sessions}
 
 
+@pytest.mark.contract
 def test_4_2_stop_without_a_name_stops_all() -> None:
     with ServerUnderTest(several({})) as server:
         assert ended_in_order(server) == {"one": "stopped", "two": "stopped", "three": "stopped"}
         assert [event.fields["streams"] for event in server.events("streams_stopped")] == [3]
 
 
+@pytest.mark.contract
 def test_4_2_stop_with_a_name_stops_those_of_it() -> None:
     with ServerUnderTest(several({"name": "a"}, {"name": "nobody"})) as server:
         assert ended_in_order(server) == {"one": "stopped", "two": "", "three": "stopped"}

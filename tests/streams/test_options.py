@@ -16,6 +16,7 @@ from agentstream.testing.bots import Session, Speaker
 from agentstream.testing.phone import Phone, speech
 from agentstream.testing.server import ServerUnderTest
 from tests.audio.voices import voice
+from tests.cases import cases
 from tests.flow.http import WebServer, answer
 from tests.server.kit import TICK_S, URL, bot_flow, pcm
 from tests.server.test_barge_in import BOT_VOICE, ulaw
@@ -107,7 +108,7 @@ def test_row_8_mulaw_where_an_answer_names_another_rate_it_is_8000() -> None:
         assert (event.fields["asked_hz"], event.fields["codec"]) == (16000, "mulaw")
 
 
-@pytest.mark.parametrize("codec", ["pcm16", "mulaw"])
+@cases("codec", ["pcm16", "mulaw"])
 def test_rows_2_3_what_media_format_says_is_the_steps_own_business(codec: str) -> None:
     with ServerUnderTest(bot_flow(codec=codec, encoding="raw/slin", bit_rate="16")) as server:
         bot = server.bot()
@@ -196,9 +197,9 @@ def test_row_11_a_slow_reader_gets_clear_in_its_place() -> None:
         assert numbers == list(range(1, len(numbers) + 1))
 
 
-@pytest.mark.parametrize("mode", ["off", "notify", "pause"])
+@cases("mode", ["off", "notify", "pause"])
 def test_row_11_a_step_that_clears_nothing_cannot_tell_of_it(tmp_path: Path, mode: str) -> None:
-    problems = checked(tmp_path, f'barge_in = "{mode}"\nbarge_in_clear = true\n')
+    problems = checked(tmp_path / mode, f'barge_in = "{mode}"\nbarge_in_clear = true\n')
     assert [problem.sentence for problem in problems] == [
         'is refused: barge_in_clear needs barge_in = "clear"; with any other the server clears nothing'
     ]
@@ -207,7 +208,7 @@ def test_row_11_a_step_that_clears_nothing_cannot_tell_of_it(tmp_path: Path, mod
 # Row 6: small chunks
 
 
-@pytest.mark.parametrize(
+@cases(
     ("codec", "sizes", "small", "uneven"),
     [
         ("pcm16", [3200, 6400, 32000], 0, 0),
@@ -217,7 +218,7 @@ def test_row_11_a_step_that_clears_nothing_cannot_tell_of_it(tmp_path: Path, mod
         ("mulaw", [160, 1601], 1, 1),
     ],
 )
-def test_row_6_chunks_that_are_smaller_or_less_even_than_asked_for_are_counted_warned_of_once_and_played(
+def test_2_2_and_row_6_chunks_smaller_or_less_even_than_asked_for_are_counted_warned_of_once_and_played(
     codec: str, sizes: list[int], small: int, uneven: int
 ) -> None:
     with ServerUnderTest(bot_flow(codec=codec)) as server:
@@ -258,18 +259,18 @@ def test_row_6_many_streams_of_one_bot_are_warned_of_once_a_minute() -> None:
 
 
 def checked(folder: Path, options: str) -> list[Problem]:
-    (folder / "flows").mkdir()
+    (folder / "flows").mkdir(parents=True)
     step = f'name = "a"\nstart = "a"\n[step.a]\napplet = "voicebot"\nurl = "{URL}"\n{options}'
     (folder / "flows" / "a.toml").write_text(step)
     (folder / "a.toml").write_text("[[route]]\nto = '*'\nflow = 'a'\n")
     return examine(folder / "a.toml")[1]
 
 
-@pytest.mark.parametrize("applet", ["voicebot", "stream"])
-@pytest.mark.parametrize("where", ["step", "node"])
+@cases("applet", ["voicebot", "stream"])
+@cases("where", ["step", "node"])
 def test_row_8_mulaw_at_another_rate_is_refused_by_check(tmp_path: Path, applet: str, where: str) -> None:
     def problems(query: str) -> list[tuple[str, str]]:
-        folder = tmp_path / (query or "none")
+        folder = tmp_path / applet / where / (query or "none")
         (folder / "flows").mkdir(parents=True)
         codec = 'codec = "mulaw"\n'
         url = f'url = "ws://127.0.0.1:5001/?{query}"\n'

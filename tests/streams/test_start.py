@@ -14,10 +14,9 @@ from agentstream.flow import dynamic_url
 from agentstream.testing.bots import Session
 from agentstream.testing.server import ServerUnderTest
 from agentstream.ws.addresses import NOT_PUBLIC
+from tests.cases import cases
 from tests.flow.http import PUBLIC, WebServer, answer
 from tests.server.kit import bot_flow, branching_server
-
-pytestmark = pytest.mark.contract
 
 ASKED = "http://127.0.0.1:8000/where?tenant=7"
 HEADERS = "X-UUI: a;encoding=hex\r\nX-custom-Header: one\r\nX-custom-Header: two\r\n"
@@ -45,6 +44,7 @@ def told(
 # An http URL
 
 
+@pytest.mark.contract
 def test_3_1_an_http_url_is_asked_and_its_answer_called() -> None:
     private = {"stream": {"allow_private": True}, "account": {"country_code": "91"}}
     with ServerUnderTest(bot_flow(url=ASKED), private) as server:
@@ -66,7 +66,8 @@ def test_3_1_an_http_url_is_asked_and_its_answer_called() -> None:
         assert [event.fields["url"] for event in server.events("stream_url_asked")] == [ASKED]
 
 
-@pytest.mark.parametrize(
+@pytest.mark.contract
+@cases(
     ("said", "sentence"),
     [
         (answer('{"url": "ws://127.0.0.1:5001/media"}'), NOT_PUBLIC),
@@ -107,7 +108,8 @@ def test_a_caller_who_hangs_up_while_the_url_is_asked() -> None:
         assert web.lost == 1 and not server.live_calls and not server.events("stream_failed")
 
 
-@pytest.mark.parametrize(
+@pytest.mark.contract
+@cases(
     ("zone", "created", "current"),
     [
         ("", "Tue, 03 Sep 2024 11:44:54", "2024-09-03 11:44:59"),
@@ -133,6 +135,7 @@ def test_row_31_times_are_those_of_the_account(zone: str, created: str, current:
 # Row 29: SIP headers
 
 
+@pytest.mark.contract
 def test_row_29_sip_headers_keep_their_names_and_do_not_count() -> None:
     url = "ws://127.0.0.1:5001/media?a=1&b=2&c=3&d=4"
     assert list(told(url=url, headers=HEADERS + WITHHELD).start["custom_parameters"].items()) == [
@@ -144,11 +147,13 @@ def test_row_29_sip_headers_keep_their_names_and_do_not_count() -> None:
     ]
 
 
+@pytest.mark.contract
 def test_row_29_a_caller_cannot_change_what_the_url_says() -> None:
     url = "ws://127.0.0.1:5001/media?X-UUI=ours"
     assert told(url=url, headers="X-UUI: theirs\r\n").start["custom_parameters"] == {"X-UUI": "ours"}
 
 
+@pytest.mark.contract
 def test_6_1_headers_between_carriers_are_not_passed() -> None:
     assert "custom_parameters" not in told(headers=WITHHELD).start
 
@@ -156,7 +161,8 @@ def test_6_1_headers_between_carriers_are_not_passed() -> None:
 # Row 4: numbers
 
 
-@pytest.mark.parametrize(
+@pytest.mark.contract
+@cases(
     ("account", "expected"),
     [
         ({}, ("+919876543210", "1000")),
@@ -175,6 +181,7 @@ def test_row_4_from_and_to_are_written_as_the_account_says(account: dict[str, st
 # Rows 1 to 3 and 5: switches
 
 
+@pytest.mark.contract
 def test_rows_1_2_3_5_a_step_may_write_as_other_descriptions_have_it() -> None:
     session = told(counters="number", keys="both", encoding="audio/x-raw", bit_rate="16")
     numbers = [message.body["sequence_number"] for message in session.heard[1:]]
@@ -192,6 +199,7 @@ def test_rows_1_2_3_5_a_step_may_write_as_other_descriptions_have_it() -> None:
     assert {"media", "dtmf", "mark", "stop"} <= set(session.events)
 
 
+@pytest.mark.contract
 def test_rows_1_2_3_5_the_node_may_write_so_for_every_step_that_says_nothing() -> None:
     node = {"stream": {"counters": "number", "keys": "both", "encoding": "raw", "bit_rate": "128"}}
     media_format = {"encoding": "raw", "sample_rate": "8000", "sampleRate": "8000", "bit_rate": "128", "bitRate": "128"}
@@ -200,11 +208,35 @@ def test_rows_1_2_3_5_the_node_may_write_so_for_every_step_that_says_nothing() -
     assert "streamSid" not in told(node, keys="snake", counters="string").start
 
 
+# Row 24: ports
+
+
+@pytest.mark.contract
+def test_row_24_rtp_ports_are_those_of_the_setting() -> None:
+    with ServerUnderTest(bot_flow(), {"media": {"ports": "31000-31005"}}) as server:
+        server.bot()
+        phones = [server.call() for _ in range(3)]
+        assert {phone.answer.port for phone in phones if phone.answer} == {31000, 31002, 31004}
+        refused = server.phone(user="late")
+        refused.dial("1000")
+        server.advance(0.2)
+        assert refused.statuses[-1] == 503
+
+
 # Row 7: cadence
 
 
-@pytest.mark.parametrize("chunk_ms", [20, 40, 100, 160, 200])
-@pytest.mark.parametrize("rate_hz", [8000, 16000, 24000])
+@pytest.mark.contract
+def test_row_7_cadence_is_100_ms_by_default() -> None:
+    media = [body["media"] for body in told().bodies("media")]
+    assert {len(base64.b64decode(one["payload"])) for one in media} == {1600}
+    assert [one["timestamp"] for one in media] == [str(100 * index) for index in range(len(media))]
+    assert len(media) >= 8
+
+
+@pytest.mark.contract
+@cases("chunk_ms", [20, 40, 100, 160, 200])
+@cases("rate_hz", [8000, 16000, 24000])
 def test_row_7_cadence_is_a_setting(chunk_ms: int, rate_hz: int) -> None:
     session = told(chunk_ms=chunk_ms, url=f"ws://127.0.0.1:5001/?sample-rate={rate_hz}")
     media = [body["media"] for body in session.bodies("media")]

@@ -14,8 +14,7 @@ from agentstream.errors import RemoteProtocolError
 from agentstream.wire import exotel
 from agentstream.wire.exotel import ExotelSession
 from agentstream.wire.messages import Clear, Ignored, Mark, Media, StreamStart
-
-pytestmark = pytest.mark.contract
+from tests.cases import cases
 
 START = StreamStart("s" * 32, "c" * 32, "tenant", "1", "2")
 
@@ -28,7 +27,8 @@ def media(pcm: bytes, **extra: object) -> dict[str, object]:
     return {"event": "media", "media": {"payload": base64.b64encode(pcm).decode()}} | extra
 
 
-def test_the_three_messages() -> None:
+@pytest.mark.contract
+def test_1_3_media_mark_and_clear_are_read() -> None:
     """1.3."""
     assert receive(media(b"\1\2\3\4", stream_sid="s" * 32)) == Media(b"\1\2\3\4")
     assert receive({"event": "mark", "stream_sid": "s" * 32, "mark": {"name": "turn-3-end"}}) == Mark("turn-3-end")
@@ -61,8 +61,9 @@ def test_media_before_start_is_taken() -> None:
     assert session.receive(orjson.dumps(media(b"ab"))) == Media(b"ab")
 
 
-@pytest.mark.parametrize("size", [0, 1, 2, 3, 319, 320, 321, 640, 3200, 100_000, 150_001])
-def test_any_payload_size_is_passed_on(size: int) -> None:
+@pytest.mark.contract
+@cases("size", [0, 1, 2, 3, 319, 320, 321, 640, 3200, 100_000, 150_001])
+def test_1_6_rule_10_any_payload_size_is_passed_on(size: int) -> None:
     """1.6 rule 10, 2.2, rows 6 and 30: empty, odd, no multiple of 320, beyond the maximum."""
     pcm = bytes(i % 251 for i in range(size))
     assert receive(media(pcm)) == Media(pcm)

@@ -11,8 +11,7 @@ import pytest
 
 from agentstream.wire.exotel import ExotelSession
 from agentstream.wire.messages import StreamStart
-
-pytestmark = pytest.mark.contract
+from tests.cases import cases
 
 SID = "3357459ca698d8c765bac10b0ec418bl"
 CALL = "b0c8aea60aceb0007fc5a1bb75c218bl"
@@ -35,7 +34,8 @@ def test_connected_is_the_event_alone() -> None:
     assert a_session().connected() == b'{"event":"connected"}'
 
 
-def test_start_as_captured() -> None:
+@pytest.mark.contract
+def test_1_2_start_is_byte_for_byte_as_captured() -> None:
     """1.2 and rows 1 to 3: the same keys, in the same order, with the same types as on the wire."""
     assert a_session().start() == (
         b'{"event":"start","stream_sid":"3357459ca698d8c765bac10b0ec418bl","sequence_number":"1","start":{'
@@ -52,14 +52,16 @@ def test_start_reflects_the_sample_rate_as_a_string(rate: int) -> None:
     assert start["media_format"]["sample_rate"] == str(rate)
 
 
-def test_custom_parameters_are_there_when_there_are_any() -> None:
+@pytest.mark.contract
+def test_1_2_custom_parameters_are_absent_when_there_are_none() -> None:
     """1.2, row 9: an object of strings in start, absent when there are none; odd characters survive."""
     assert b"custom_parameters" not in a_session().start()
     given = {"abc": "", 'quo"te': "\u0939\u093f\n%d%s", "c": "3"}
     assert json.loads(a_session(custom_parameters=given).start())["start"]["custom_parameters"] == given
 
 
-def test_no_camel_case_key_goes_out() -> None:
+@pytest.mark.contract
+def test_1_5_no_camel_case_key_goes_out() -> None:
     """1.5, row 5: both spellings in start make a recogniser of dialects take the call for another provider's."""
     session = a_session(custom_parameters={"a": "b"})
     sent = [
@@ -80,7 +82,8 @@ def test_no_camel_case_key_goes_out() -> None:
         assert all(key == key.lower() for key in keys(json.loads(message)))
 
 
-def test_media_as_captured() -> None:
+@pytest.mark.contract
+def test_1_2_media_is_byte_for_byte_as_captured() -> None:
     """1.2, rows 1 and 28: numbers are strings, start is 1, so the first media is 2 with chunk 1 at "0"."""
     session = a_session()
     session.start()
@@ -104,7 +107,8 @@ def test_media_takes_every_buffer_alike() -> None:
     assert len(messages) == 1
 
 
-def test_dtmf_is_nested_and_in_strings() -> None:
+@pytest.mark.contract
+def test_1_2_dtmf_is_nested_and_in_strings() -> None:
     """1.2, row 10."""
     session = a_session()
     session.start()
@@ -116,8 +120,9 @@ def test_dtmf_is_nested_and_in_strings() -> None:
     }
 
 
-@pytest.mark.parametrize("name", ["turn-3-end", "", 'a"b\\c', "\u0939\u093f", "100%d"])
-def test_mark_comes_back_with_the_same_name(name: str) -> None:
+@pytest.mark.contract
+@cases("name", ["turn-3-end", "", 'a"b\\c', "\u0939\u093f", "100%d"])
+def test_1_2_mark_comes_back_with_the_same_name(name: str) -> None:
     """1.2, 1.6 rule 5."""
     session = a_session()
     session.start()

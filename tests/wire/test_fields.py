@@ -12,6 +12,7 @@ import pytest
 
 from agentstream.wire.exotel import ExotelSession, Spelling
 from agentstream.wire.messages import StreamStart
+from tests.cases import cases
 
 pytestmark = pytest.mark.contract
 
@@ -95,8 +96,8 @@ def leaves(value: Any, path: str = "") -> list[str]:
     return [leaf for key, below in value.items() for leaf in leaves(below, f"{path}.{key}" if path else key)]
 
 
-@pytest.mark.parametrize("event", ["connected", "start", "media", "dtmf", "mark", "stop"])
-def test_1_2_no_further_fields_in(event: str) -> None:
+@cases("event", ["connected", "start", "media", "dtmf", "mark", "stop"])
+def test_1_2_no_further_fields_in_any_message(event: str) -> None:
     assert sorted(leaves(messages()[event])) == sorted(path for known, path, _ in FIELDS if known == event)
 
 
@@ -108,8 +109,8 @@ COUNTERS = [(event, "sequence_number") for event in ("start", "media", "dtmf", "
 COUNTERS.append(("media", "media.chunk"))
 
 
-@pytest.mark.parametrize(("event", "path"), COUNTERS, ids=[f"{event}: {path} is a number" for event, path in COUNTERS])
-def test_row_1_counters_number(event: str, path: str) -> None:
+@cases(("event", "path"), COUNTERS, ids=[f"{event}: {path} is a number" for event, path in COUNTERS])
+def test_1_6_rule_2_and_row_1_counters_are_numbers_by_a_switch(event: str, path: str) -> None:
     assert at(messages(NUMBERS)[event], path) == int(at(messages()[event], path))
 
 
@@ -125,12 +126,12 @@ def test_row_1_counters_number_changes_nothing_else() -> None:
     assert others(messages(NUMBERS)) == others(messages())
 
 
-@pytest.mark.parametrize("value", ["audio/x-raw", "raw/slin", "linear16", "raw", 'a"b'])
+@cases("value", ["audio/x-raw", "raw/slin", "linear16", "raw", 'a"b'])
 def test_row_2_encoding_is_configurable(value: str) -> None:
     assert messages(Spelling(encoding=value))["start"]["start"]["media_format"]["encoding"] == value
 
 
-@pytest.mark.parametrize("value", ["128", "16"])
+@cases("value", ["128", "16"])
 def test_row_3_bit_rate_is_configurable(value: str) -> None:
     assert messages(Spelling(bit_rate=value))["start"]["start"]["media_format"]["bit_rate"] == value
 
@@ -154,10 +155,8 @@ ALIASES = [
 ]
 
 
-@pytest.mark.parametrize(
-    ("event", "path", "alias"), ALIASES, ids=[f"{event}: {alias} beside {path}" for event, path, alias in ALIASES]
-)
-def test_row_5_keys_both(event: str, path: str, alias: str) -> None:
+@cases(("event", "path", "alias"), ALIASES, ids=[f"{event}: {alias} beside {path}" for event, path, alias in ALIASES])
+def test_row_5_camel_case_names_beside_the_others_by_a_switch(event: str, path: str, alias: str) -> None:
     message = messages(BOTH)[event]
     assert at(message, alias) == at(message, path)
     with pytest.raises(KeyError):
@@ -169,9 +168,9 @@ def test_row_5_names_of_custom_parameters_are_the_operators() -> None:
     assert json.loads(session.start())["start"]["customParameters"] == {"my_key": "1"}
 
 
-@pytest.mark.parametrize("spelling", [Spelling(), NUMBERS, BOTH], ids=["default", "numbers", "both keys"])
-@pytest.mark.parametrize("track", ["inbound", "outbound"])
-def test_1_2_track_is_in_media_where_there_are_two(spelling: Spelling, track: str) -> None:
+@cases("spelling", [Spelling(), NUMBERS, BOTH], ids=["default", "numbers", "both keys"])
+@cases("track", ["inbound", "outbound"])
+def test_1_4_track_is_in_media_where_there_are_two(spelling: Spelling, track: str) -> None:
     media = messages(spelling, track)["media"]["media"]
     assert media["track"] == track and {"chunk", "timestamp", "payload"} <= set(media)
     assert "track" not in messages(spelling)["media"]["media"]

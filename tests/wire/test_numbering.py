@@ -8,13 +8,13 @@ from hypothesis import strategies as st
 
 from agentstream.config.model import STYLES
 from agentstream.wire.numbering import Numbering
-
-pytestmark = pytest.mark.contract
+from tests.cases import cases
 
 GERMANY = {"country_code": "49", "number_length": 11}
 
 
-@pytest.mark.parametrize(
+@pytest.mark.contract
+@cases(
     ("numbering", "written"),
     [
         (Numbering(), "9876543210"),
@@ -27,7 +27,8 @@ def test_row_4_the_default(numbering: Numbering, written: str) -> None:
     assert numbering.write("9876543210") == written
 
 
-@pytest.mark.parametrize(
+@pytest.mark.contract
+@cases(
     "received",
     ["+919876543210", "00919876543210", "919876543210", "09876543210", "9876543210", "+91 98765-43210"],
 )
@@ -37,7 +38,8 @@ def test_row_4_one_number_however_it_comes(received: str) -> None:
     assert Numbering("as_received", "91").write(received) == received
 
 
-@pytest.mark.parametrize(
+@pytest.mark.contract
+@cases(
     ("received", "e164", "national"),
     [
         ("+442079460000", "+442079460000", "+442079460000"),
@@ -52,8 +54,9 @@ def test_row_4_numbers_that_are_easily_mistaken(received: str, e164: str, nation
     assert Numbering("national", "91").write(received) == national
 
 
-@pytest.mark.parametrize("style", ["e164", "national"])
-@pytest.mark.parametrize(
+@pytest.mark.contract
+@cases("style", ["e164", "national"])
+@cases(
     "received",
     ["100", "alice", "anonymous", "", "*21#", "12345678901234567", "0", "00", "+", "000123456789", "١٢٣٤٥٦٧٨"],
 )
@@ -61,6 +64,7 @@ def test_row_4_what_is_no_number_stays(received: str, style: str) -> None:
     assert Numbering(style, "91").write(received) == received
 
 
+@pytest.mark.contract
 def test_row_4_a_leading_0_tells_a_national_number_of_any_length() -> None:
     assert Numbering("e164", **GERMANY).write("0301234567") == "+49301234567"
     assert Numbering("e164", **GERMANY).write("301234567") == "301234567"

@@ -10,8 +10,7 @@ from hypothesis import strategies as st
 
 from agentstream.wire.parameters import read_query
 from agentstream.wire.sid import new_sid
-
-pytestmark = pytest.mark.contract
+from tests.cases import cases
 
 
 @pytest.mark.parametrize(
@@ -32,13 +31,15 @@ def test_sample_rate(query: str, rate: int) -> None:
     assert read_query(query).sample_rate == rate
 
 
-def test_a_name_without_value_is_a_parameter() -> None:
+@pytest.mark.contract
+def test_3_2_a_name_without_value_is_a_parameter() -> None:
     """1.2: a bot in use takes the first key for its call id."""
     assert read_query("abc").custom_parameters == {"abc": ""}
     assert list(read_query("abc&b=1").custom_parameters) == ["abc", "b"]
 
 
-def test_sample_rate_is_no_custom_parameter_and_does_not_count() -> None:
+@pytest.mark.contract
+def test_3_2_sample_rate_is_no_custom_parameter_and_does_not_count() -> None:
     """3.2."""
     found = read_query("a=1&sample-rate=16000&b=x%20y%2B+z&sample_rate=16000&c=")
     assert found.custom_parameters == {"a": "1", "b": "x y+ z", "c": ""}
@@ -60,7 +61,8 @@ def test_any_text_is_a_query(query: str) -> None:
     assert len(read_query(query).custom_parameters) <= 3
 
 
-@pytest.mark.parametrize(
+@pytest.mark.contract
+@cases(
     ("date", "tail"),
     [
         ((2024, 7, 31), "187v"),
@@ -72,7 +74,7 @@ def test_any_text_is_a_query(query: str) -> None:
     ],
     ids=lambda value: "-".join(map(str, value)) if isinstance(value, tuple) else value,
 )
-def test_the_tail_of_a_sid_is_the_date(date: tuple[int, int, int], tail: str) -> None:
+def test_1_2_the_tail_of_a_sid_is_the_date(date: tuple[int, int, int], tail: str) -> None:
     """1.2: as in the dated captures; 32 lower-case characters."""
     sid = new_sid(lambda size: "ab" * size, datetime.date(*date))
     assert sid == "ab" * 14 + tail

@@ -16,6 +16,7 @@ from agentstream.ws import connect as connect_module
 from agentstream.ws import protocol as protocol_module
 from agentstream.ws import url as url_module
 from agentstream.ws.url import split_url
+from tests.cases import cases
 from tests.ws.network import Network, Silent, bots, dial, saying
 
 
@@ -45,7 +46,7 @@ REFUSALS = [
 
 
 @pytest.mark.contract
-@pytest.mark.parametrize(
+@cases(
     ("answer", "sentence"),
     REFUSALS,
     ids=[
@@ -63,7 +64,7 @@ REFUSALS = [
         "100 kB",
     ],
 )
-def test_a_refused_handshake_is_tried_once_more(clock: Clock, answer: bytes, sentence: str) -> None:
+def test_3_5_a_refused_handshake_is_tried_once_more(clock: Clock, answer: bytes, sentence: str) -> None:
     """Contract 3.5: one automatic retry when the handshake fails."""
     network = Network(clock, saying(answer))
     deferred, peer = dial(network)
@@ -75,7 +76,6 @@ def test_a_refused_handshake_is_tried_once_more(clock: Clock, answer: bytes, sen
     assert peer.ends == []
 
 
-@pytest.mark.contract
 def test_the_second_attempt_may_succeed(clock: Clock) -> None:
     """Contract 3.5."""
     make, made = bots(clock)
@@ -87,7 +87,6 @@ def test_the_second_attempt_may_succeed(clock: Clock) -> None:
     assert [message.get("sequence_number") for message in made[0].received] == [None, "1", "2"]
 
 
-@pytest.mark.contract
 @pytest.mark.parametrize(
     "server",
     [Silent, "black hole", saying(b"HTTP/1.1 101 Switching"), saying(b"")],

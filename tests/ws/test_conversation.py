@@ -20,7 +20,6 @@ def media(pcm: bytes) -> dict[str, object]:
     return {"event": "media", "stream_sid": SID, "media": {"payload": base64.b64encode(pcm).decode()}}
 
 
-@pytest.mark.contract
 def test_connected_and_start_are_sent_at_once(clock: Clock) -> None:
     """Contract 1.6 rule 1."""
     talk = open_talk(clock)
@@ -28,7 +27,6 @@ def test_connected_and_start_are_sent_at_once(clock: Clock) -> None:
     talk.hang_up()
 
 
-@pytest.mark.contract
 def test_everything_there_and_back(clock: Clock) -> None:
     """Contract 1.1 to 1.3: each message once, in order, with contiguous numbers."""
     talk = open_talk(clock)
@@ -54,7 +52,6 @@ def test_everything_there_and_back(clock: Clock) -> None:
 
 
 @pytest.mark.rfc(6455)
-@pytest.mark.contract
 def test_handshake_carries_credentials_and_the_query_as_written(clock: Clock) -> None:
     """Contract 3.3, 1.6 rule 9."""
     make, made = bots(clock)
@@ -72,7 +69,7 @@ def test_handshake_carries_credentials_and_the_query_as_written(clock: Clock) ->
 
 
 @pytest.mark.contract
-def test_what_a_bot_says_before_it_has_read_start_is_taken(clock: Clock) -> None:
+def test_1_6_rule_3_what_a_bot_says_before_it_has_read_start_is_taken(clock: Clock) -> None:
     """Contract 1.6 rule 3: in the same segment as the handshake, even."""
 
     class Eager(Bot):
@@ -104,7 +101,6 @@ def test_a_message_in_fragments_is_one_message(clock: Clock) -> None:
 
 
 @pytest.mark.rfc(6455)
-@pytest.mark.contract
 @pytest.mark.parametrize(("code", "reason"), [(1000, "bye"), (1001, ""), (1011, "crash"), (3000, "own"), (None, "")])
 def test_any_close_frame_is_a_clean_end_by_the_bot(clock: Clock, code: int | None, reason: str) -> None:
     """Contract row 33, 3.6; a close frame without a code is 1005."""
@@ -121,7 +117,6 @@ def test_any_close_frame_is_a_clean_end_by_the_bot(clock: Clock, code: int | Non
     assert talk.ours.is_lost
 
 
-@pytest.mark.contract
 def test_stop_by_the_server(clock: Clock) -> None:
     """Contract row 12, 1.6 rule 8: stopped, then closed with 1000, and nothing more is taken."""
     talk = open_talk(clock)

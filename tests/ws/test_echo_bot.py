@@ -41,7 +41,6 @@ def connect(network: Network) -> tuple[Any, Peer]:
     return found[0], peer
 
 
-@pytest.mark.contract
 def test_media_comes_back_as_it_went_and_nothing_else_does(echo: tuple[Network, list[dict[str, Any]]]) -> None:
     """Contract 1.1 to 1.3, 1.6 rule 4."""
     network, events = echo

@@ -24,7 +24,6 @@ GOOD = {"event": "media", "media": {"payload": base64.b64encode(b"good").decode(
 NOT_MESSAGES = [b"", b"hello", b"{", b"[]", b"\xff\xfe", b'{"event":7}', b"[" * 5000, b'{"event":"media"}']
 
 
-@pytest.mark.contract
 @pytest.mark.parametrize(
     "data",
     [*NOT_MESSAGES, b'{"event":"media","media":{"payload":"***"}}'],
@@ -41,7 +40,6 @@ def test_what_is_no_message_is_counted_and_the_stream_goes_on(clock: Clock, data
     talk.hang_up()
 
 
-@pytest.mark.contract
 @pytest.mark.parametrize("event", ["dtmf", "start", "connected", "stop", "unknown", "silence"])
 def test_other_events_are_ignored(clock: Clock, event: str) -> None:
     """Contract 1.6 rules 3 and 4."""
@@ -53,7 +51,6 @@ def test_other_events_are_ignored(clock: Clock, event: str) -> None:
     talk.hang_up()
 
 
-@pytest.mark.contract
 @pytest.mark.parametrize(
     "ids",
     [{}, {"stream_sid": "foreign"}, {"streamSid": "x"}, {"stream_sid": None}],
@@ -67,7 +64,6 @@ def test_any_or_no_stream_id(clock: Clock, ids: dict[str, Any]) -> None:
     talk.hang_up()
 
 
-@pytest.mark.contract
 def test_a_one_way_stream_takes_nothing(clock: Clock) -> None:
     """Contract 1.1."""
     talk = open_talk(clock, two_way=False)
@@ -184,7 +180,6 @@ def test_a_broken_frame_closes_with_1002(clock: Clock, data: bytes) -> None:
     assert talk.ours.is_lost
 
 
-@pytest.mark.contract
 def test_a_cut_connection_is_no_clean_end(clock: Clock) -> None:
     """Contract row 33."""
     talk = open_talk(clock)
@@ -193,7 +188,6 @@ def test_a_cut_connection_is_no_clean_end(clock: Clock) -> None:
     assert talk.peer.ends == [StreamEnd(False, "NA", 1006, connection_module.CUT)]
 
 
-@pytest.mark.contract
 def test_a_closed_connection_without_close_frame_is_no_clean_end(clock: Clock) -> None:
     """Contract row 33."""
     talk = open_talk(clock)
@@ -237,7 +231,6 @@ def test_a_bot_that_closes_and_keeps_the_connection_is_dropped(clock: Clock) -> 
     assert talk.ours.is_lost
 
 
-@pytest.mark.contract
 @pytest.mark.parametrize("code", [0, 999, 1004, 1006, 1015, 2999, 5000, 65535])
 def test_a_close_frame_with_a_code_that_is_none_is_a_close_frame(clock: Clock, code: int) -> None:
     """Contract row 33: any close frame is done."""

@@ -9,8 +9,6 @@ from agentstream.interfaces import StreamEnd
 from agentstream.ws import connection as connection_module
 from tests.ws.network import Bot, open_talk
 
-pytestmark = pytest.mark.contract
-
 
 class Dead(Bot):
     """Never answers a ping."""
@@ -19,8 +17,9 @@ class Dead(Bot):
         self.pings.append(payload)
 
 
+@pytest.mark.contract
 @pytest.mark.rfc(6455)
-def test_a_ping_every_twenty_seconds(clock: Clock) -> None:
+def test_1_6_rule_7_a_ping_every_twenty_seconds(clock: Clock) -> None:
     """1.6 rule 7: own pings, and the bot's are answered."""
     talk = open_talk(clock)
     for _ in range(61):

@@ -175,15 +175,17 @@ def failing(network: Network, url: str, ca_file: Path | None) -> list[str]:
     return reasons
 
 
+@pytest.mark.contract
 @pytest.mark.rfc(6455)
-def test_a_certificate_for_another_host(clock: Clock, pki: Pki, ca_file: Path) -> None:
+def test_3_3_a_certificate_for_another_host_is_refused(clock: Clock, pki: Pki, ca_file: Path) -> None:
     network = serve(clock, pki, made_bots(clock)[0])
     assert failing(network, "wss://other.example/", ca_file) == [connect_module.WRONG_NAME]
     assert network.attempts == 2
 
 
+@pytest.mark.contract
 @pytest.mark.rfc(6455)
-def test_a_certificate_of_an_unknown_authority(clock: Clock, pki: Pki, tmp_path: Path) -> None:
+def test_3_3_a_certificate_of_an_unknown_authority_is_refused(clock: Clock, pki: Pki, tmp_path: Path) -> None:
     path = tmp_path / "other.pem"
     path.write_bytes(make_pki().ca_pem)
     network = serve(clock, pki, made_bots(clock)[0])

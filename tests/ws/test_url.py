@@ -13,8 +13,6 @@ from agentstream.errors import StreamFailed
 from agentstream.ws import url as url_module
 from agentstream.ws.url import split_url
 
-pytestmark = pytest.mark.contract
-
 
 def by_url(value: Any) -> str:
     """The name of a case is its URL, short, and what comes of it."""
