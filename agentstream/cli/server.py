@@ -30,6 +30,7 @@ class ServerSettings:
         0 leaves it to the defaults.
     :ivar http_port: where /metrics is served; 0 for nowhere.
     :ivar recordings: the folder for recordings of all calls; None: nothing is recorded.
+    :ivar speech_detector: which one finds it; empty leaves it to the defaults.
     :ivar hears_speech: whether callers' voice activity is found. No config says so: without it the server is started by
         agentstream.cli.bench.deaf, for the bench, which asks what it costs.
     """
@@ -42,6 +43,7 @@ class ServerSettings:
     http_port: int = 0
     recordings: Path | None = None
     hears_speech: bool = True
+    speech_detector: str = ""
     first_rtp_port: int = 20000
 
     def write(self, folder: Path) -> Path:
@@ -57,6 +59,7 @@ class ServerSettings:
             f'ports = "{self.first_rtp_port}-{last}"',
             f"max_calls = {self.max_calls}",
             *self._playout(),
+            *([f"speech_detector = {_toml(self.speech_detector)}"] if self.speech_detector else []),
             "[stream]",
             f"chunk_ms = {self.chunk_ms}",
             "[flows]",

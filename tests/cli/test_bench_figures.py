@@ -30,14 +30,18 @@ from agentstream.errors import AgentstreamError
 
 
 def test_every_combination_is_a_variant_and_rounds_turn_back() -> None:
-    variants = product([100, 20], [8000], [False, True], [True])
+    variants = product([100, 20], [8000], [False, True], ["on"])
     assert [each.label() for each in variants] == [
         "100 ms, 8000 Hz",
         "100 ms, 8000 Hz, recorded",
         "20 ms, 8000 Hz",
         "20 ms, 8000 Hz, recorded",
     ]
-    assert product([100, 100], [8000], [False], [False]) == [Variant(vad=False)]
+    assert product([100, 100], [8000], [False], ["off"]) == [Variant(vad="off")]
+    assert [Variant(vad=vad).label() for vad in ("off", "silero")] == [
+        "100 ms, 8000 Hz, no VAD",
+        "100 ms, 8000 Hz, silero",
+    ]
     one, other = variants[:2]
     assert turns([one, other], 3) == [one, other, other, one, one, other]
 

@@ -73,6 +73,18 @@ def test_the_generated_config_is_one_that_the_server_takes(tmp_path: Path) -> No
     loaded = load(config)
     assert loaded.config.stream.chunk_ms == 20 and loaded.config.media.max_calls == 700
     assert [route.flow for route in loaded.config.route] == ["echo", "probe"]
+    assert loaded.config.http.listen == "" and all(
+        not flow.steps["bot"].options.record for flow in loaded.flows.values()
+    )
+
+
+def test_what_the_bench_switches_on_is_on(tmp_path: Path) -> None:
+    settings = ServerSettings(
+        5070, {"echo": "ws://127.0.0.1:1/"}, http_port=8081, recordings=tmp_path / "tapes", speech_detector="silero"
+    )
+    loaded = load(settings.write(tmp_path))
+    assert "8081" in loaded.config.http.listen and loaded.config.media.speech_detector == "silero"
+    assert loaded.config.recording.folder == tmp_path / "tapes"
 
 
 def test_the_question_whether_a_server_is_there_is_valid_sip() -> None:

@@ -76,11 +76,20 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="HZ",
         help="of the bots' sound: 8000 (default), 16000 or 24000",
     )
-    for name, default, words in (
-        ("recording", "off", "record every call in stereo (default off)"),
-        ("vad", "on", "find voice activity (default on)"),
-    ):
-        parser.add_argument(f"--{name}", nargs="+", choices=("on", "off"), default=[default], help=words)
+    parser.add_argument(
+        "--recording",
+        nargs="+",
+        choices=("off", "on"),
+        default=["off"],
+        help="record every call in stereo (default off)",
+    )
+    parser.add_argument(
+        "--vad",
+        nargs="+",
+        choices=("on", "off", "silero"),
+        default=["on"],
+        help="find voice activity: as always (default), not at all, or with the neural detector (extra silero), too",
+    )
     parser.add_argument(
         "--rounds",
         type=int,
@@ -178,9 +187,7 @@ def _checked(args: argparse.Namespace, mode: str) -> list[Variant]:
     most_s = tone_codes.MAX_FRAMES // 50 - 10
     if max(args.rate) != RATE_HZ and args.seconds > most_s:
         raise AgentstreamError(f"--seconds {args.seconds:g} is out of range: beside --rate give at most {most_s}.")
-    variants = product(
-        args.chunk_ms, args.rate, [word == "on" for word in args.recording], [word == "on" for word in args.vad]
-    )
+    variants = product(args.chunk_ms, args.rate, [word == "on" for word in args.recording], args.vad)
     if len(variants) > 1 and mode not in ("run", "soak"):
         raise AgentstreamError(f"--{mode} compares nothing: give one of each setting.")
     if args.profile and mode not in ("run", "soak"):

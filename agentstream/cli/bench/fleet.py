@@ -129,7 +129,8 @@ class Fleet:
             fixed_playout_ms=FIXED_PLAYOUT_MS,
             http_port=http_port,
             recordings=folder / "recordings" if variant.recording else None,
-            hears_speech=variant.vad,
+            hears_speech=variant.vad != "off",
+            speech_detector="" if variant.vad in ("on", "off") else variant.vad,
         )
         server = start_server(family, settings.write(folder), hears_speech=settings.hears_speech)
         wait_for_server(family, server, port)

@@ -22,22 +22,24 @@ class Variant:
     :ivar chunk_ms: sound in one message to the bot.
     :ivar rate_hz: of the bots' sound.
     :ivar recording: whether every call is recorded, in stereo.
-    :ivar vad: whether voice activity is found.
+    :ivar vad: how voice activity is found: "on" is as without a word in the config, "silero" with the neural detector
+        behind it, "off" not at all.
     """
 
     chunk_ms: int = 100
     rate_hz: int = RATE_HZ
     recording: bool = False
-    vad: bool = True
+    vad: str = "on"
 
     def label(self) -> str:
         """All of it, in words."""
         parts = [f"{self.chunk_ms} ms", f"{self.rate_hz} Hz"]
-        return ", ".join(parts + ["recorded"] * self.recording + ["no VAD"] * (not self.vad))
+        detector = {"on": [], "off": ["no VAD"]}.get(self.vad, [self.vad])
+        return ", ".join(parts + ["recorded"] * self.recording + detector)
 
 
 def product(
-    chunk_ms: Iterable[int], rate_hz: Iterable[int], recording: Iterable[bool], vad: Iterable[bool]
+    chunk_ms: Iterable[int], rate_hz: Iterable[int], recording: Iterable[bool], vad: Iterable[str]
 ) -> list[Variant]:
     """Every combination, each once, the first of each setting first."""
     return list(dict.fromkeys(Variant(*each) for each in itertools.product(chunk_ms, rate_hz, recording, vad)))
