@@ -140,6 +140,16 @@ def test_notes_longer_than_a_piece_and_frames_that_begin_late_are_read_alike(mon
     assert sorted(pieces.rtp_to_bot_ms) == sorted(whole.rtp_to_bot_ms)
 
 
+def test_a_frame_that_its_caller_sent_too_late_is_not_the_servers_loss() -> None:
+    said = sent()
+    said["at_ns"][(said["call"] == 1) & np.isin(said["frame"], (40, 41))] += 35 * MS
+    said["at_ns"][(said["call"] == 1) & (said["frame"] == 60)] += 25 * MS
+    lost = frozenset({(1, 40), (1, 60), (0, 40)})  # 41 was as late and made it
+    figures = analyse(Load(said, received(lost)), sink(lost), (0, 10_000 * MS))
+    assert (figures.frames_sent_late, figures.frames_lost_to_bot, figures.frames_lost_to_caller) == (1, 2, 0)
+    assert len(figures.lost_at_s) == 2
+
+
 def test_nothing_noted_is_nothing_sent() -> None:
     figures = analyse(Load(sent()[:0], received()[:0]), Sink(sink().messages[:0], sink().codes[:0]), (0, 1))
     assert (figures.frames_sent, figures.frames_lost) == (0, 0) and np.isnan(percentile(figures.egress_ms, 99))

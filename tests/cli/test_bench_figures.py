@@ -30,14 +30,14 @@ from agentstream.errors import AgentstreamError
 
 
 def test_every_combination_is_a_variant_and_rounds_turn_back() -> None:
-    variants = product([100, 20], [8000], [False, True], ["on"])
+    variants = product([100, 20], [8000], [False, True], ["on"], [60])
     assert [each.label() for each in variants] == [
         "100 ms, 8000 Hz",
         "100 ms, 8000 Hz, recorded",
         "20 ms, 8000 Hz",
         "20 ms, 8000 Hz, recorded",
     ]
-    assert product([100, 100], [8000], [False], ["off"]) == [Variant(vad="off")]
+    assert product([100, 100], [8000], [False], ["off"], [60]) == [Variant(vad="off")]
     assert [Variant(vad=vad).label() for vad in ("off", "silero")] == [
         "100 ms, 8000 Hz, no VAD",
         "100 ms, 8000 Hz, silero",
@@ -91,7 +91,7 @@ def test_growth_is_counted_from_the_warm_up_on() -> None:
 
 def test_a_soak_says_when_what_was_lost() -> None:
     none = np.empty(0)
-    steady = Steady(1000, 3, 0, 0, none, none, none, np.array([0.5, 95.0, 99.9]))
+    steady = Steady(1000, 3, 0, 0, none, none, none, lost_at_s=np.array([0.5, 95.0, 99.9]))
     said = said_of_soak([(float(at), 80_000_000 + 1000 * at) for at in range(0, 100, 10)], 10, steady, 100.0)
     assert (said["memory_kb_a_minute"], said["memory_kb_a_minute_and_call"]) == (60.0, 6.0)
     assert [count for _, count in said["frames_lost_over_time"]] == [1, 0, 0, 0, 0, 0, 0, 0, 0, 2]

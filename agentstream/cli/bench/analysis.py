@@ -14,7 +14,14 @@ import attrs
 import numpy as np
 import numpy.typing as npt
 
-from agentstream.cli.bench.frames import BURST_FRAMES, MAX_CALLS, PROBE_CALL, codes_of_samples, read_codes
+from agentstream.cli.bench.frames import (
+    BURST_FRAMES,
+    MAX_CALLS,
+    PROBE_CALL,
+    UTTERANCE_FRAMES,
+    codes_of_samples,
+    read_codes,
+)
 
 Records = npt.NDArray[Any]
 Times = npt.NDArray[np.int64]
@@ -22,7 +29,11 @@ Floats = npt.NDArray[np.float64]
 
 _NS_PER_MS = 1e6
 _NS_PER_SAMPLE = 125_000  # at 8 kHz
+_NS_PER_FRAME = 20_000_000
 _PIECE = 200_000
+FAIR_MS = 30.0
+"""With the receiving tick's 20 ms and some jitter, what a playout delay of 60 ms holds out against."""
+
 _NEVER = np.iinfo(np.int64).max
 _SILENCE = 0xFF  # of mu-law
 
@@ -55,6 +66,8 @@ class Sink:
 class Steady:
     """What a time in which all bots echo showed; times in milliseconds.
 
+    :ivar frames_sent_late: frames that never reached the bot and that their caller had sent more than FAIR_MS behind
+        its grid: this machine's doing, so they are not among the lost ones.
     :ivar lost_at_s: when each frame that was lost was sent, seconds from the first one on.
     """
 
@@ -65,6 +78,7 @@ class Steady:
     rtp_to_bot_ms: Floats
     round_trip_ms: Floats
     egress_ms: Floats
+    frames_sent_late: int = 0
     lost_at_s: Floats = attrs.field(factory=lambda: np.empty(0))
 
     @property
@@ -161,6 +175,18 @@ def _egress_ms(received: Records) -> Floats:
     return np.concatenate(deviations)
 
 
+def _sent_late(sent_ns: Times, missing: npt.NDArray[np.bool_]) -> npt.NDArray[np.bool_]:
+    """Which of the missing frames were sent too late, against the grid that fits their call best."""
+    late = np.zeros_like(missing)
+    for call in np.flatnonzero(missing.any(axis=1)).tolist():
+        mine = sent_ns[call]
+        frames = np.flatnonzero(mine != _NEVER)
+        off_ns = mine[frames] - frames * _NS_PER_FRAME
+        late[call, frames] = off_ns - np.median(off_ns) > FAIR_MS * _NS_PER_MS
+    late &= missing
+    return late
+
+
 def analyse(load: Load, sink: Sink, window_ns: tuple[int, int]) -> Steady:
     """Figures of a steady time.
 
@@ -182,18 +208,20 @@ def analyse(load: Load, sink: Sink, window_ns: tuple[int, int]) -> Steady:
         heard.see(said_by[is_code], said[is_code], np.repeat(load.received["at_ns"][piece], 2)[is_code])
     was_sent, was_heard = sent.at_ns != _NEVER, heard.at_ns != _NEVER
     reached_bot = was_sent & (at_bot.at_ns != _NEVER)
-    lost = was_sent & ~(reached_bot & was_heard)
+    late = _sent_late(sent.at_ns, was_sent & ~reached_bot)
+    lost = was_sent & ~(reached_bot & was_heard) & ~late
     at_ns = load.received["at_ns"]
     in_window = np.flatnonzero((at_ns >= window_ns[0]) & (at_ns < window_ns[1]))
     first_ns = int(sent.at_ns.min()) if lost.any() else 0
     return Steady(
         frames_sent=int(np.count_nonzero(was_sent)),
-        frames_lost_to_bot=int(np.count_nonzero(was_sent & ~reached_bot)),
+        frames_lost_to_bot=int(np.count_nonzero(was_sent & ~reached_bot & ~late)),
         frames_lost_to_caller=int(np.count_nonzero(reached_bot & ~was_heard)),
         frames_foreign=foreign,
         rtp_to_bot_ms=_between_ms(sent.at_ns, chunk_end.at_ns),
         round_trip_ms=_between_ms(sent.at_ns, heard.at_ns),
         egress_ms=_egress_ms(load.received[in_window]),
+        frames_sent_late=int(np.count_nonzero(late)),
         lost_at_s=np.sort(sent.at_ns[lost] - first_ns) / 1e9,
     )
 
@@ -221,9 +249,6 @@ def analyse_probes(load: Load, bursts: Records, clears: Records) -> Probes:
     )
 
 
-_UTTERANCE_FRAMES = 20
-
-
 def _clear_to_silence_ms(received: Records, said: npt.NDArray[np.int64], clears: Records) -> Floats:
     """From the write of each ``clear`` to the first packet whose second half is silence, behind all that was said.
 
@@ -245,7 +270,7 @@ def _clear_to_silence_ms(received: Records, said: npt.NDArray[np.int64], clears:
         is_said = speaker[mine] == probe
         for clear in clears[clears["call"] == probe]:
             first = int(clear["frame"])
-            words = np.flatnonzero(is_said & (frames >= first) & (frames < first + _UTTERANCE_FRAMES))
+            words = np.flatnonzero(is_said & (frames >= first) & (frames < first + UTTERANCE_FRAMES))
             if not len(words) or at_ns[words[0]] >= clear["at_ns"]:
                 continue
             quiet = np.flatnonzero(silent[words[-1] + 1 :])

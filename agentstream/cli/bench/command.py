@@ -24,7 +24,7 @@ from agentstream.cli.bench.frames import PROBE_CALL, RATE_HZ
 from agentstream.cli.bench.measure import is_clean, measure
 from agentstream.cli.bench.profile import Profile
 from agentstream.cli.bench.ramp import ramp
-from agentstream.cli.bench.variants import Variant, compare, product, turns
+from agentstream.cli.bench.variants import PLAYOUT_MS, Variant, compare, product, turns
 from agentstream.errors import AgentstreamError
 
 _SOAK_SAMPLES = 120
@@ -91,10 +91,18 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="find voice activity: as always (default), not at all, or with the neural detector (extra silero), too",
     )
     parser.add_argument(
+        "--playout-ms",
+        type=int,
+        nargs="+",
+        default=[PLAYOUT_MS],
+        metavar="MS",
+        help=f"how long callers' sound is held back, and no longer (default {PLAYOUT_MS})",
+    )
+    parser.add_argument(
         "--rounds",
         type=int,
         metavar="N",
-        help="runs of each combination of the four above (default 1), which take turns; of --burst, bursts (5)",
+        help="runs of each combination of the five above (default 1), which take turns; of --burst, bursts (5)",
     )
     parser.add_argument("--profile", type=Path, metavar="FILE.svg", help="a flame graph of the server meanwhile")
     parser.add_argument("--plot", type=Path, metavar="FILE.svg", help="a ramp's curves")
@@ -184,10 +192,13 @@ def _checked(args: argparse.Namespace, mode: str) -> list[Variant]:
     for chunk_ms in args.chunk_ms:
         if not (20 <= chunk_ms <= 200 and chunk_ms % 20 == 0):
             raise AgentstreamError(f"--chunk-ms {chunk_ms} is not possible: give a multiple of 20 from 20 to 200.")
+    for playout_ms in args.playout_ms:
+        if not (20 <= playout_ms <= 400 and playout_ms % 10 == 0):
+            raise AgentstreamError(f"--playout-ms {playout_ms} is not possible: give a multiple of 10 from 20 to 400.")
     most_s = tone_codes.MAX_FRAMES // 50 - 10
     if max(args.rate) != RATE_HZ and args.seconds > most_s:
         raise AgentstreamError(f"--seconds {args.seconds:g} is out of range: beside --rate give at most {most_s}.")
-    variants = product(args.chunk_ms, args.rate, [word == "on" for word in args.recording], args.vad)
+    variants = product(args.chunk_ms, args.rate, [word == "on" for word in args.recording], args.vad, args.playout_ms)
     if len(variants) > 1 and mode not in ("run", "soak"):
         raise AgentstreamError(f"--{mode} compares nothing: give one of each setting.")
     if args.profile and mode not in ("run", "soak"):

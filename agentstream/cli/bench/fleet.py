@@ -32,9 +32,6 @@ from agentstream.errors import AgentstreamError
 
 CALLS_A_SECOND = 50
 SPARE_S = 30.0
-FIXED_PLAYOUT_MS = 60
-"""What the playout delay is by default, to begin with."""
-
 _SPOKEN_S = 0.5
 _FLOOR_S = 5.0
 
@@ -125,8 +122,7 @@ class Fleet:
             {user: f"{bot}/{user}?sample-rate={rate}" for user in users},
             variant.chunk_ms,
             max_calls=most + 10,
-            # Frames are known by what is in them: none may be left out to make the delay shorter.
-            fixed_playout_ms=FIXED_PLAYOUT_MS,
+            fixed_playout_ms=variant.playout_ms,
             http_port=http_port,
             recordings=folder / "recordings" if variant.recording else None,
             hears_speech=variant.vad != "off",

@@ -34,6 +34,9 @@ PROBE_CALL = 2048
 BURST_FRAMES = 2
 """Frames of one burst of a probe: 40 ms."""
 
+UTTERANCE_FRAMES = 20
+"""Frames of what a probe says to clear it: 400 ms."""
+
 MAX_FRAMES = 1 << 24
 
 _SYNC = b"\x80\x00"

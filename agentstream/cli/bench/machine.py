@@ -8,6 +8,8 @@ import subprocess
 from importlib.metadata import version
 from pathlib import Path
 
+import agentstream
+
 SERVER_CORE = 0
 _PROC = Path("/proc")
 
@@ -28,8 +30,8 @@ def machine_name() -> str:
 
 
 def commit() -> str:
-    """Which source this is: the commit of its checkout, with a plus sign when something in it was changed since."""
-    folder = Path(__file__).parent
+    """Which source this is: the commit of its checkout, with a plus sign when the package was changed since."""
+    folder = Path(agentstream.__file__).parent
 
     def git(*words: str) -> str:
         said = subprocess.run(
@@ -38,7 +40,7 @@ def commit() -> str:
         return said.stdout.strip()
 
     try:
-        return git("rev-parse", "--short=10", "HEAD") + ("+" if git("status", "--porcelain", "-uno") else "")
+        return git("rev-parse", "--short=10", "HEAD") + ("+" if git("status", "--porcelain", "-uno", ".") else "")
     except (OSError, subprocess.SubprocessError):
         return f"version {version('agentstream')}"
 

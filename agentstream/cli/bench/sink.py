@@ -47,7 +47,6 @@ KINDS = ("messages", "codes", "pcm", "bursts", "clears")
 
 _PAUSE_S = 0.5
 _PHASE_S = 0.02
-_SPEECH_FRAMES = 20
 _SPOKEN_S = 0.15
 _BURST, _SPEECH, _CLEAR = range(3)
 _MEDIA = b'{"event":"media"'
@@ -231,10 +230,10 @@ class Sink:
                 self.say(stream, frames.BURST_FRAMES, "bursts")
                 then = _SPEECH
             elif what == _SPEECH:
-                self.say(stream, _SPEECH_FRAMES, None)
+                self.say(stream, frames.UTTERANCE_FRAMES, None)
                 pause_s, then = _SPOKEN_S, _CLEAR
             else:
-                self.write_down("clears", stream, stream.bursts - _SPEECH_FRAMES)
+                self.write_down("clears", stream, stream.bursts - frames.UTTERANCE_FRAMES)
                 self.send(stream, frame(TEXT, stream.clear))
             heapq.heappush(self.due, (at + pause_s + self.random() * 5 * _PHASE_S, fd, then))
 

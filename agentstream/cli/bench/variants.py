@@ -14,6 +14,9 @@ import attrs
 
 from agentstream.cli.bench.frames import RATE_HZ
 
+PLAYOUT_MS = 60
+"""What the playout delay is by default, to begin with."""
+
 
 @attrs.frozen
 class Variant:
@@ -24,25 +27,35 @@ class Variant:
     :ivar recording: whether every call is recorded, in stereo.
     :ivar vad: how voice activity is found: "on" is as without a word in the config, "silero" with the neural detector
         behind it, "off" not at all.
+    :ivar playout_ms: how long callers' sound is held back. It is fixed: frames are known by what is in them, so none
+        may be left out to make the delay shorter.
     """
 
     chunk_ms: int = 100
     rate_hz: int = RATE_HZ
     recording: bool = False
     vad: str = "on"
+    playout_ms: int = PLAYOUT_MS
 
     def label(self) -> str:
         """All of it, in words."""
         parts = [f"{self.chunk_ms} ms", f"{self.rate_hz} Hz"]
         detector = {"on": [], "off": ["no VAD"]}.get(self.vad, [self.vad])
-        return ", ".join(parts + ["recorded"] * self.recording + detector)
+        playout = [f"playout {self.playout_ms} ms"] if self.playout_ms != PLAYOUT_MS else []
+        return ", ".join(parts + ["recorded"] * self.recording + detector + playout)
 
 
 def product(
-    chunk_ms: Iterable[int], rate_hz: Iterable[int], recording: Iterable[bool], vad: Iterable[str]
+    chunk_ms: Iterable[int],
+    rate_hz: Iterable[int],
+    recording: Iterable[bool],
+    vad: Iterable[str],
+    playout_ms: Iterable[int],
 ) -> list[Variant]:
     """Every combination, each once, the first of each setting first."""
-    return list(dict.fromkeys(Variant(*each) for each in itertools.product(chunk_ms, rate_hz, recording, vad)))
+    return list(
+        dict.fromkeys(Variant(*each) for each in itertools.product(chunk_ms, rate_hz, recording, vad, playout_ms))
+    )
 
 
 def turns(variants: Sequence[Variant], rounds: int) -> list[Variant]:
