@@ -6,6 +6,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from agentstream.audio import timescale
+from agentstream.audio.inband import DIGITS
+from tests.audio.test_inband import dialled, heard, keys
 from tests.oracles.timescale import plain_leave_out, plain_seam
 
 
@@ -56,3 +58,12 @@ def test_the_loudest_of_three_blocks() -> None:
 def test_one_block_fades_into_another() -> None:
     out = timescale.fade_over(np.full(80, 800, np.int16), np.zeros(80, np.int16))
     assert out.tolist() == [800 - 10 * (at + 1) for at in range(80)]
+
+
+@pytest.mark.parametrize("digit", DIGITS)
+def test_a_digit_as_tones_is_one_digit_whatever_is_left_out_of_it(digit: str) -> None:
+    sound = dialled(digit, 80, 100, begin=1640)
+    for at in range(1600, 2240, 160):
+        ahead = sound[None, at : at + 240]
+        left = timescale.leave_out(ahead, timescale.find_seams(ahead)[0])[0]
+        assert keys(heard(np.concatenate((sound[:at], left, sound[at + 240 :])))) == digit
