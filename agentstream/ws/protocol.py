@@ -18,7 +18,7 @@ from twisted.internet.protocol import connectionDone
 from twisted.internet.tcp import Connection
 from twisted.python.failure import Failure
 
-from agentstream.ws.frame import PING, PONG, TEXT, masked_frame
+from agentstream.ws.frame import PING, PONG, TEXT, FrameMaker
 from agentstream.ws.turns import ReadTurns
 from agentstream.ws.url import StreamUrl
 
@@ -71,6 +71,9 @@ class Listener(Protocol):
         """The connection is gone. Nothing follows."""
 
 
+_frames = FrameMaker(os.urandom)
+
+
 class SilentLog:
     """Autobahn logs what peers do at warning and error level; here the stream counts and says it, once."""
 
@@ -96,6 +99,7 @@ class BotProtocol(WebSocketClientProtocol):
         self._url = url
         self._turns = turns
         self._tcp: Any = None
+        self._plain_socket: socket.socket | None = None
         self._is_parsing = False
         self._is_unfinished = False
         self._is_held = False
@@ -109,7 +113,7 @@ class BotProtocol(WebSocketClientProtocol):
     def send_text(self, data: bytes) -> None:
         """Write one text message; nothing happens when the connection is not open."""
         if self.state == self.STATE_OPEN:
-            self.sendFrame(TEXT, data)
+            self.sendData(_frames.frame(TEXT, data))
 
     def send_ping(self) -> None:
         if self.state == self.STATE_OPEN:
@@ -204,6 +208,8 @@ class BotProtocol(WebSocketClientProtocol):
         handle = getattr(self._tcp, "socket", None)
         if handle is not None:
             handle.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, SEND_BUFFER_BYTES)
+        if isinstance(self.transport, Connection):
+            self._plain_socket = handle
         super().connectionMade()
 
     def dataReceived(self, data: bytes) -> None:
@@ -227,6 +233,7 @@ class BotProtocol(WebSocketClientProtocol):
 
     def _finish_loss(self) -> None:
         reason, self._loss, self._tcp = self._loss or connectionDone, None, None
+        self._plain_socket = None
         self.data = b""
         super().connectionLost(reason)
         self.listener.lost(reason)
@@ -288,19 +295,22 @@ class BotProtocol(WebSocketClientProtocol):
         sync: bool = False,
     ) -> None:
         # Autobahn's own masks come from a generator whose numbers can be foreseen, which RFC 6455 5.3 forbids.
-        self.sendData(masked_frame(opcode, payload, os.urandom(4)))
+        self.sendData(_frames.frame(opcode, payload))
 
     def sendData(self, data: bytes, sync: bool = False, chopsize: int | None = None) -> None:
-        tcp = self.transport
-        if isinstance(tcp, Connection) and not (tcp.dataBuffer or tcp._tempDataBuffer or tcp.disconnecting):
-            # Nothing waits before it, so it may leave now: the way by the transport's buffer costs two epoll_ctl and a
-            # pass of the reactor more for each message (docs/adr/0004). What the kernel does not take goes that way.
-            sent = tcp.writeSomeData(data)
-            if isinstance(sent, int) and sent > 0:
-                data = data[sent:]
-                if not data:
-                    return
+        tcp, handle = self.transport, self._plain_socket
         assert tcp is not None
+        if handle is not None and not (tcp.dataBuffer or tcp._tempDataBuffer or tcp.disconnecting):
+            # Nothing waits before it, so it may leave now: the way by the transport's buffer costs two epoll_ctl and a
+            # pass of the reactor more for each message (docs/adr/0004). What the kernel does not take goes that way,
+            # and so does a socket that fails.
+            try:
+                sent = handle.send(data)
+            except OSError:
+                sent = 0
+            if sent == len(data):
+                return
+            data = data[sent:]
         tcp.write(data)
 
     # Failures
