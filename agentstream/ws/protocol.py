@@ -73,6 +73,9 @@ class Listener(Protocol):
 
 _frames = FrameMaker(os.urandom)
 
+_WHOLE_TEXT = 0x81
+"""The first byte of a text frame that is a message of its own (RFC 6455 section 5.2)."""
+
 
 class SilentLog:
     """Autobahn logs what peers do at warning and error level; here the stream counts and says it, once."""
@@ -162,7 +165,10 @@ class BotProtocol(WebSocketClientProtocol):
             # An empty frame is finished without a byte left, so only the answer tells whether to go on.
             more = self._is_unfinished or bool(self.data)
             while more and self._may_parse():
-                more = self._is_unfinished = self.processData()
+                if self._take_text():
+                    more = bool(self.data)
+                else:
+                    more = self._is_unfinished = self.processData()
                 if self._clock.seconds() >= deadline:
                     break
             else:
@@ -179,6 +185,31 @@ class BotProtocol(WebSocketClientProtocol):
         if self._loss is not None and not more and not self._is_held:
             self._finish_loss()
         return more
+
+    def _take_text(self) -> bool:
+        """Tell the message of a whole text frame at the front of the buffer, which is what bots send.
+
+        Anything else, a part of a frame included, is Autobahn's to parse: False. Nothing that RFC 6455 forbids passes
+        here: no extension is ever offered, so such a frame has no reserved bit, no mask and its shortest length.
+        """
+        data = self.data
+        if len(data) < 2 or data[0] != _WHOLE_TEXT or self.current_frame is not None:
+            return False
+        if self.inside_message or self.state != self.STATE_OPEN:
+            return False
+        size, begin = data[1], 2
+        if size == 126 and len(data) >= 4:
+            size, begin = data[2] << 8 | data[3], 4
+            if size < 126:
+                return False
+        elif size >= 126:
+            return False
+        end = begin + size
+        if len(data) < end:
+            return False
+        self.data = data[end:]
+        self.listener.message(data[begin:end], False)
+        return True
 
     def set_waiting(self, waiting: bool) -> None:
         """See :class:`agentstream.ws.turns.Reader`."""
