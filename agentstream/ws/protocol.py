@@ -102,7 +102,8 @@ class BotProtocol(WebSocketClientProtocol):
         self._url = url
         self._turns = turns
         self._tcp: Any = None
-        self._plain_socket: socket.socket | None = None
+        self._plain_tcp: Connection | None = None
+        self._plain_socket: Any = None
         self._is_parsing = False
         self._is_unfinished = False
         self._is_held = False
@@ -240,7 +241,7 @@ class BotProtocol(WebSocketClientProtocol):
         if handle is not None:
             handle.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, SEND_BUFFER_BYTES)
         if isinstance(self.transport, Connection):
-            self._plain_socket = handle
+            self._plain_tcp, self._plain_socket = self.transport, handle
         super().connectionMade()
 
     def dataReceived(self, data: bytes) -> None:
@@ -264,7 +265,7 @@ class BotProtocol(WebSocketClientProtocol):
 
     def _finish_loss(self) -> None:
         reason, self._loss, self._tcp = self._loss or connectionDone, None, None
-        self._plain_socket = None
+        self._plain_tcp = None
         self.data = b""
         super().connectionLost(reason)
         self.listener.lost(reason)
@@ -329,20 +330,20 @@ class BotProtocol(WebSocketClientProtocol):
         self.sendData(_frames.frame(opcode, payload))
 
     def sendData(self, data: bytes, sync: bool = False, chopsize: int | None = None) -> None:
-        tcp, handle = self.transport, self._plain_socket
-        assert tcp is not None
-        if handle is not None and not (tcp.dataBuffer or tcp._tempDataBuffer or tcp.disconnecting):
+        tcp = self._plain_tcp
+        if tcp is not None and not (tcp.dataBuffer or tcp._tempDataBuffer or tcp.disconnecting):
             # Nothing waits before it, so it may leave now: the way by the transport's buffer costs two epoll_ctl and a
             # pass of the reactor more for each message (docs/adr/0004). What the kernel does not take goes that way,
             # and so does a socket that fails.
             try:
-                sent = handle.send(data)
+                sent = self._plain_socket.send(data)
             except OSError:
                 sent = 0
             if sent == len(data):
                 return
             data = data[sent:]
-        tcp.write(data)
+        assert self.transport is not None
+        self.transport.write(data)
 
     # Failures
 
