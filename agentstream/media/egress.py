@@ -172,6 +172,10 @@ class Egress:
         """Of the row's stream."""
         return int(self._ssrc_field[row])
 
+    def renew_ssrc(self, row: int, ssrc: int) -> None:
+        """Another one from the next packet on (RFC 3550 section 8.2)."""
+        self._ssrc_field[row] = ssrc
+
     def timestamp(self, row: int) -> int:
         """The RTP timestamp of the row's next slot, whether it sends or not."""
         return int(self._timestamp[row])

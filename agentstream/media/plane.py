@@ -23,6 +23,7 @@ from agentstream.audio.activity import ActivitySettings
 from agentstream.audio.codecs import Codec, codec_named
 from agentstream.errors import LocalProtocolError, ResourceError
 from agentstream.media.chunk_waits import EDGES_S, ChunkWaits, percentile_ms
+from agentstream.media.collisions import Collisions
 from agentstream.media.delay import BINS, wait_ms
 from agentstream.media.ears import ChunkFn
 from agentstream.media.egress import Egress
@@ -131,6 +132,8 @@ class MediaPlane:
             self._playout_ms,
             self._late,
         )
+        self._collisions = Collisions(self._egress, self._reports.leave_ssrc, random_bits)
+        self._reception.on_source = self._reports.on_source = self._collisions.meet
         self._silence = SilenceWatch(rows, settings.silence_event_s, settings.rtp_timeout_s)
         self._tracks = {INBOUND: Track(rows, RATE_HZ), OUTBOUND: Track(rows, RATE_HZ)}
         self.tapes = Tapes(rows, RATE_HZ)
@@ -522,6 +525,7 @@ class MediaPlane:
         """Give a row and its ports back."""
         del self._legs[row]
         self._reports.close(row, self._clock.seconds())
+        self._collisions.close(row)
         self._silence.close(row)
         self._egress.close(row)
         self._reception.close(row)

@@ -72,6 +72,8 @@ class Reception:
         self.muxed: set[int] = set()
         self.on_control: Callable[[int, bytes, Address], None] = lambda row, data, source: None
         self.on_latched: Callable[[int, Address | None], None] = lambda row, address: None
+        # A row has another SSRC, from this host: why its packet is not heard, or None.
+        self.on_source: Callable[[int, int, str, float], str | None] = lambda row, ssrc, host, now: None
 
     def open(self, row: int) -> None:
         self.close(row)
@@ -251,6 +253,12 @@ class Reception:
         for at, (row, source) in enumerate(zip(numbers, sources, strict=True)):
             if self.latched[row] != source and is_heard[at] and not self._latch(row, source, at, tick):
                 self.foreign[row] += 1
+                is_heard[at] = False
+        is_new = is_heard & (headers.ssrc[:count] != self.ssrc[rows])
+        for at in np.flatnonzero(is_new).tolist():
+            reason = self.on_source(numbers[at], int(headers.ssrc[at]), sources[at][0], now)
+            if reason is not None:
+                self.refused[numbers[at]][reason] += 1
                 is_heard[at] = False
         if not is_heard.any():
             return

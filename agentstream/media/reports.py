@@ -93,6 +93,8 @@ class _Session:
 
     :ivar learnt: where its RTCP comes from (RFC 4961: ours goes there).
     :ivar left: (middle of the NTP time, monotonic s) of sender reports that have left.
+    :ivar ssrc_began: packets and octets that had been sent, and packets that the far end had missed, before the present
+        SSRC.
     :ivar sent_before: packets sent until the last report and until the one before it.
     :ivar heard_before: packets received until the last report.
     :ivar last_sr: (SSRC, middle of the NTP time, arrival) of the far end's last sender report.
@@ -107,6 +109,7 @@ class _Session:
     signalling_host: str
     learnt: Address | None = None
     left: deque[tuple[int, float]] = attrs.Factory(lambda: deque(maxlen=REMEMBERED_REPORTS))
+    ssrc_began: tuple[int, int, int] = (0, 0, 0)
     sent_before: tuple[int, int] = (0, 0)
     heard_before: int = 0
     last_sr: tuple[int, int, float] | None = None
@@ -148,6 +151,8 @@ class Reports:
         self._due = np.full(rows, np.inf)
         self._earliest = float("inf")
         self.heard_tick = np.zeros(rows, np.int64)
+        # Somebody reports as this SSRC, from this host: why that is not believed, or None.
+        self.on_source: Callable[[int, int, str, float], str | None] = lambda row, ssrc, host, now: None
 
     def describe(
         self, row: int, plan: MediaPlan, signalling_host: str, senders: tuple[Sender, Sender], now: float
@@ -177,6 +182,18 @@ class Reports:
             self._send(row, session, now, (Bye((session.ssrc,)),))
         self._due[row] = np.inf
         self._earliest = float(self._due.min())
+
+    def leave_ssrc(self, row: int, other: int, now: float) -> None:
+        """Say goodbye for the row's SSRC and go on with another one, whose counts begin at 0 (RFC 3550 section 8.2)."""
+        session = self._sessions.get(row)
+        if session is None:
+            return
+        if session.sent or self._egress.sent[row]:
+            self._send(row, session, now, (Bye((session.ssrc,)),))
+        missed = session.far.lost if session.far is not None else 0
+        session.ssrc_began = int(self._egress.sent[row]), int(self._egress.octets[row]), missed
+        session.ssrc = other
+        session.left.clear()
 
     def _schedule(self, row: int, due: float) -> None:
         self._due[row] = due
@@ -223,7 +240,9 @@ class Reports:
         if packets == session.sent_before[1]:
             return ReceiverReport(session.ssrc, blocks), 0
         ntp_time = int((self._wall_clock() + NTP_EPOCH_S) * (1 << 32)) & 0xFFFFFFFFFFFFFFFF
-        octets = int(egress.octets[row]) & 0xFFFFFFFF
+        packets_before, octets_before, _ = session.ssrc_began
+        packets -= packets_before
+        octets = (int(egress.octets[row]) - octets_before) & 0xFFFFFFFF
         # The row's clock already stands at the next slot.
         timestamp = (egress.timestamp(row) - egress.units(row)) & 0xFFFFFFFF
         report = SenderReport(session.ssrc, ntp_time, timestamp, packets & 0xFFFFFFFF, octets, blocks)
@@ -308,6 +327,12 @@ class Reports:
                 continue
             session.learnt = source
             self.heard_tick[row] = tick
+            report = packets[0]
+            if isinstance(report, SenderReport | ReceiverReport):
+                reason = self.on_source(row, report.ssrc, source[0], now)
+                if reason is not None:
+                    self._reception.refused[row][reason] += 1
+                    continue
             for packet in packets:
                 self._take(row, session, packet, now)
 
@@ -332,7 +357,7 @@ class Reports:
             session.last_sr = None
 
     def _take_block(self, row: int, session: _Session, block: ReportBlock, now: float) -> None:
-        lost = block.cumulative_lost
+        lost = session.ssrc_began[2] + block.cumulative_lost
         percent = 100.0 * max(0, lost) / max(1, int(self._egress.sent[row]))
         session.far = FarReport(lost, block.jitter * 1000 / session.plan.clock_hz, min(100.0, percent))
         for middle, left in session.left:
