@@ -190,8 +190,10 @@ class Media:
     )
     codecs: tuple[str, ...] = setting(
         default=("PCMU", "PCMA"),
-        doc="What phones may speak: `PCMU`, `PCMA`, `G722` and `L16`. Of what a phone offers, the first in its order"
-        " is taken; this is the order in which we offer. `G722` has 16 kHz, and costs several times as much.",
+        doc="What phones may speak: `PCMU`, `PCMA`, `G722`, `L16` and `OPUS`. Of what a phone offers, the first in"
+        " its order is taken; this is the order in which we offer. `G722` and `OPUS` have 16 kHz, and cost several"
+        " times as much."
+        ' `OPUS` needs `pip install "agentstream[opus]"` and the library libopus.',
         least=1,
         example='["G722", "PCMU", "PCMA"]',
     )

@@ -14,7 +14,7 @@ from urllib.parse import urlsplit
 import attrs
 
 import agentstream.samples
-from agentstream.audio.codecs import codecs
+from agentstream.audio.codecs import codecs, missing_library
 from agentstream.config.addresses import expect_name
 from agentstream.config.model import Config
 from agentstream.config.structure import nearest, read_config, strings_of
@@ -89,7 +89,10 @@ def _wrong_codecs(config: Config, file: str) -> Iterator[Problem]:
     names = config.media.codecs
     known = [codec.name for codec in codecs()]
     for index, name in enumerate(names):
-        if name not in known:
+        missing = missing_library(name) if name not in known else ""
+        if missing:
+            yield Problem(file, f"media.codecs[{index}]", f'found "{name}", which needs {missing}')
+        elif name not in known:
             yield Problem(file, f"media.codecs[{index}]", f'found "{name}", expected a codec; {nearest(name, known)}')
         elif name in names[:index]:
             yield Problem(file, f"media.codecs[{index}]", f'found "{name}" again, expected each codec once')

@@ -54,8 +54,12 @@ class Decoding(Concealment):
                 if faded is not None:
                     decoded[row] = timescale.fade_over(faded, decoded[row])
         super().repair(decoded, lost)
+        self._keep(decoded)
+
+    def _keep(self, decoded: Pcm) -> None:
+        """The next half of the slot is this."""
         begin = self._part * self.block
-        self.pcm[:count, begin : begin + self.block] = decoded
+        self.pcm[: len(decoded), begin : begin + self.block] = decoded
         self._part = (self._part + 1) % BLOCKS_A_SLOT
 
     def recent(self, rows: IntArray) -> Pcm:
@@ -71,10 +75,20 @@ class CodedRings(Rings):
     """The rings of rows whose codec has a memory, with a byte for each RTP timestamp unit (G.722 at 64 kbit/s).
 
     :param rate_hz: samples a second behind the decoder.
+    :param ring_hz: what the ring has a second. :param clock_hz: RTP timestamp units a second.
     """
 
-    def __init__(self, rows: int, rate_hz: int, least_ms: int = LEAST_MS, most_ms: int = MOST_MS) -> None:
-        super().__init__(rows, least_ms=least_ms, most_ms=most_ms)
+    def __init__(
+        self,
+        rows: int,
+        rate_hz: int,
+        least_ms: int = LEAST_MS,
+        most_ms: int = MOST_MS,
+        *,
+        ring_hz: int = 8000,
+        clock_hz: int = 8000,
+    ) -> None:
+        super().__init__(rows, ring_hz, clock_hz, least_ms, most_ms)
         self._concealment = self._decoding = Decoding(rows, rate_hz // 100)
         self._seams = Seams(rows, rate_hz // 100)
         self._codes = np.zeros((rows, BLOCKS_A_SLOT * self.block), np.int16)

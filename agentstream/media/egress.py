@@ -62,6 +62,7 @@ class _Coded:
 
     codec: Codec
     coder: Coder
+    parameters: str
 
 
 class Egress:
@@ -86,12 +87,14 @@ class Egress:
         self._codecs: dict[int, Codec] = {}
         self._others: list[tuple[Codec, npt.NDArray[np.intp]]] = []
         self._coded: dict[int, _Coded] = {}
+        self._varying: set[int] = set()  # rows whose payloads have no fixed length
         self._sends = np.zeros(rows, np.bool_)
         self._payload_type = [0] * rows
         self._addresses: list[Address | None] = [None] * rows
         self._sockets: list[Sender | None] = [None] * rows
         self._connected: dict[int, tuple[ConnectedSender, Address]] = {}
         self._halved: set[int] = set()
+        self._seconds: dict[int, bytes] = {}  # the second 10 ms of rows that are varying and halved
         self._digits: dict[int, _Digits] = {}
         self._marked: list[int] = []
         self._direct: list[tuple[ConnectedSender, memoryview, int]] = []
@@ -117,16 +120,25 @@ class Egress:
         self.sent[row] = self.octets[row] = self.refused[row] = 0
 
     def direct(
-        self, row: int, address: Address, payload_type: int, codec: Codec, may_send: bool, is_halved: bool
+        self,
+        row: int,
+        address: Address,
+        payload_type: int,
+        codec: Codec,
+        may_send: bool,
+        is_halved: bool,
+        parameters: str = "",
     ) -> None:
         """Where a row's packets go, in which codec, or that it must be silent for now.
 
         :param is_halved: two packets of 10 ms a slot (a=maxptime below 20).
+        :param parameters: what the far end's ``a=fmtp`` says of the codec.
         """
         begins = may_send and not self._sends[row]
         self._units[row] = codec.units
         self._addresses[row] = address
-        self._code(row, codec)
+        self._seconds.pop(row, None)
+        self._code(row, codec, parameters)
         self._payload_octets[row] = len(self._views[row]) - HEADER
         self._payload_type[row] = payload_type
         self._packets[row, 1] = payload_type
@@ -136,17 +148,19 @@ class Egress:
             self._mark(row)
         self._list_common()
 
-    def _code(self, row: int, codec: Codec) -> None:
-        if self._codecs.get(row, PCMU) == codec:
+    def _code(self, row: int, codec: Codec, parameters: str) -> None:
+        coded = self._coded.get(row)
+        if self._codecs.get(row, PCMU) == codec and (coded is None or coded.parameters == parameters):
             return  # one with a memory goes on with it
         if codec == PCMU:
             del self._codecs[row]
         else:
             self._codecs[row] = codec
+        (self._varying.discard if codec.units_of is None else self._varying.add)(row)
         if codec.make_coder is None:
             self._coded.pop(row, None)
         else:
-            self._coded[row] = _Coded(codec, codec.make_coder())
+            self._coded[row] = _Coded(codec, codec.make_coder(parameters), parameters)
         self._views[row] = self._packets[row, : HEADER + codec.frame_bytes].data
         self._list_others()
 
@@ -196,6 +210,8 @@ class Egress:
         self._digits.pop(row, None)
         if self._codecs.pop(row, None) is not None:
             self._coded.pop(row, None)
+            self._varying.discard(row)
+            self._seconds.pop(row, None)
             self._views[row] = self._packets[row, : HEADER + FRAME].data
             self._list_others()
         self._list_common()
@@ -207,7 +223,7 @@ class Egress:
     def _list_common(self) -> None:
         self._direct, self._common = [], []
         for row in np.flatnonzero(self._sends).tolist():
-            if row in self._halved or row in self._digits:
+            if row in self._halved or row in self._digits or row in self._varying:
                 continue
             socket, address, view = self._sockets[row], self._addresses[row], self._views[row]
             send, connected = self._connected.get(row, (None, None))
@@ -235,6 +251,9 @@ class Egress:
                 self._packets[rows, HEADER : HEADER + codec.frame_bytes] = codec.encode(pcm[rows])
         for row, coded in self._coded.items():
             samples = pcm[row] if wide is None or coded.codec.rate_hz == NARROW_HZ else wide[row]
+            if row in self._varying:
+                self._code_varying(row, coded, samples)
+                continue
             payload = coded.coder.encode(samples)
             self._packets[row, HEADER : HEADER + len(payload)] = np.frombuffer(payload, np.uint8)
         self._sequence_field[:high] = self._sequence[:high]
@@ -259,7 +278,7 @@ class Egress:
         np.add(self.sent[:high], sends, out=self.sent[:high])
         octets = self.octets[:high]
         np.add(octets, self._payload_octets[:high], out=octets, where=sends)
-        if self._halved or self._digits:
+        if self._halved or self._digits or self._varying:
             self._send_apart()
         np.add(self._timestamp[:high], self._units[:high], out=self._timestamp[:high])
         if self._marked:
@@ -267,18 +286,36 @@ class Egress:
                 self._packets[row, 1] = self._payload_type[row]
             self._marked.clear()
 
+    def _code_varying(self, row: int, coded: _Coded, samples: npt.NDArray[np.int16]) -> None:
+        """Code a row whose payloads have no fixed length; of two packets of 10 ms the second waits."""
+        half = len(samples) // 2
+        if row in self._halved:
+            payload, self._seconds[row] = coded.coder.encode(samples[:half]), coded.coder.encode(samples[half:])
+            self._payload_octets[row] = len(payload) + len(self._seconds[row])
+        else:
+            payload = coded.coder.encode(samples)
+            self._payload_octets[row] = len(payload)
+        self._packets[row, HEADER : HEADER + len(payload)] = np.frombuffer(payload, np.uint8)
+        self._views[row] = self._packets[row, : HEADER + len(payload)].data
+
     def _send_apart(self) -> None:
+        for row in self._varying - self._halved - self._digits.keys():
+            if self._sends[row]:
+                self._send_one(row, self._views[row])
         for row in self._halved - self._digits.keys():
             if not self._sends[row]:
                 continue
             packet = bytearray(self._views[row])
-            half = (len(packet) - HEADER) // 2
+            second: bytes | bytearray = self._seconds.get(row, b"")
+            if not second:
+                half = HEADER + (len(packet) - HEADER) // 2
+                packet, second = packet[:half], packet[half:]
             sequence, timestamp = int(self._sequence[row]), int(self._timestamp[row])
-            self._send_one(row, packet[: HEADER + half])
+            self._send_one(row, packet)
             packet[1] &= ~MARKER & 0xFF
             packet[2:4] = sequence.to_bytes(2, "big")
             packet[4:8] = ((timestamp + self.units(row) // 2) & 0xFFFFFFFF).to_bytes(4, "big")
-            self._send_one(row, packet[:HEADER] + packet[HEADER + half :])
+            self._send_one(row, packet[:HEADER] + second)
             self._sequence[row] = (sequence + 1) & 0xFFFF
             self.sent[row] += 1
         for row in list(self._digits):
@@ -307,7 +344,7 @@ class Egress:
         self._send_one(row, packet + event.payload)
         self.octets[row] += len(event.payload) - int(self._payload_octets[row])
 
-    def _send_one(self, row: int, packet: bytearray) -> None:
+    def _send_one(self, row: int, packet: bytearray | memoryview) -> None:
         socket, address = self._sockets[row], self._addresses[row]
         if socket is not None and address is not None:
             try:

@@ -140,7 +140,7 @@ class MediaPlane:
         self._rates: dict[int, StreamRate] = {}
         self._tones = Tones(rows, RATE_HZ)
         self._wide: WideRows | None = None
-        self._is_coded: dict[int, bool] = {}
+        self._rings_now: dict[int, Rings] = {}
         self._outgoing = np.zeros((rows, RATE_HZ // 50), np.int16)
         self._heard = np.zeros((rows, RATE_HZ // 50), np.int16)
         self._arrived = Pass()
@@ -167,8 +167,11 @@ class MediaPlane:
         self._reception.on_latched = self._follow_source
         self._reception.on_control = lambda row, data, source: self._arrived.control.append((row, data, source))
         self._egress.on_digits_sent = self._end_digits
-        if any(codec is not None and codec.rate_hz == WIDE_HZ for codec in map(codec_named, settings.codecs)):
-            self._make_wide()
+        for codec in map(codec_named, settings.codecs):
+            if codec is not None and codec.rate_hz == WIDE_HZ:
+                wide = self._wide or self._make_wide()
+                wide.rings_for(codec, settings.playout_ms)
+                self._reception.packets = wide.packets
 
     # Start and stop
 
@@ -403,7 +406,7 @@ class MediaPlane:
             # From elsewhere, or behind a hold: nothing of the stream before says when this one's sound is due.
             # Otherwise the ring finds out by itself whether the stream goes on.
             self._reception.forget_source(row)
-        self._choose_rings(row, codec)
+        self._choose_rings(row, codec, plan.parameters)
         self._reception.describe(
             row,
             Latch(address, signalling_host, nat),
@@ -419,7 +422,7 @@ class MediaPlane:
         self._reports.describe(row, plan, signalling_host, senders, self._clock.seconds())
         self._silence.describe(row, plan.may_receive and plan.remote_port > 0, self._tick_number)
         is_halved = plan.maxptime_ms is not None and plan.maxptime_ms < 20
-        self._egress.direct(row, address, plan.send_payload_type, codec, plan.may_send, is_halved)
+        self._egress.direct(row, address, plan.send_payload_type, codec, plan.may_send, is_halved, plan.parameters)
 
     def _make_wide(self) -> WideRows:
         settings = self.settings
@@ -427,18 +430,16 @@ class MediaPlane:
         self._reception.coded = self._wide.rings
         return self._wide
 
-    def _choose_rings(self, row: int, codec: Codec) -> None:
+    def _choose_rings(self, row: int, codec: Codec, parameters: str) -> None:
         """Packets of this codec go to its own rings; those that another codec leaves play what they have."""
-        is_coded = codec.decode is None
-        before = self._is_coded.get(row, is_coded)
-        self._is_coded[row] = is_coded
-        if is_coded:
+        rings: Rings = self._rings
+        if codec.decode is None:
             wide = self._wide or self._make_wide()
-            wide.open(row, codec, self.settings.playout_ms)
-            if not before:
-                wide.rings.forget_source(row)
-        elif before:
-            self._rings.forget_source(row)
+            rings = wide.open(row, codec, self.settings.playout_ms, parameters)
+            self._reception.packets = wide.packets
+        if self._rings_now.get(row, rings) is not rings:
+            rings.forget_source(row)
+        self._rings_now[row] = rings
 
     def hear(self, row: int, chunk_ms: int, fn: ChunkFn, rate_hz: int, track: str) -> Callable[[], None]:
         """Add a listener; returns what removes it."""
@@ -463,14 +464,15 @@ class MediaPlane:
         self._tones.say(row, digits, duration_ms, gap_ms)
 
     def _rings_of(self, row: int) -> list[Rings]:
-        # A call may have been in both banks; the delay is that of the one that it is in.
-        return [self._rings] if self._wide is None or row not in self._wide.rows else [self._rings, self._wide.rings]
+        # A call may have been in several banks; the delay is that of the one that it is in.
+        is_narrow = self._wide is None or row not in self._wide.rows
+        return [self._rings] if self._wide is None or is_narrow else [self._rings, *self._wide.all_rings]
 
     def _late(self, row: int) -> int:
         return sum(int(ring.late[row]) for ring in self._rings_of(row))
 
     def _playout_ms(self, row: int) -> int:
-        return self._rings_of(row)[-1 if self._is_coded.get(row) else 0].delay_ms(row)
+        return self._rings_now.get(row, self._rings).delay_ms(row)
 
     def waits(self, row: int) -> npt.NDArray[np.int64]:
         """Packets of a row by the blocks that they had to spare; see :class:`agentstream.media.delay.PlayoutDelay`."""
@@ -484,7 +486,9 @@ class MediaPlane:
         rows = list(self._legs)
         total: npt.NDArray[np.int64] = self.ended_waits + self._rings.delay.waited[rows].sum(axis=0)
         if self._wide is not None:
-            total += self._wide.rings.delay.waited[[row for row in rows if row in self._wide.rows]].sum(axis=0)
+            wide_rows = [row for row in rows if row in self._wide.rows]
+            for rings in self._wide.all_rings:
+                total += rings.delay.waited[wide_rows].sum(axis=0)
         return total
 
     def all_chunk_waits(self) -> tuple[npt.NDArray[np.int64], float]:
@@ -531,7 +535,7 @@ class MediaPlane:
         self._reception.close(row)
         self._reception.forget_source(row)
         self._speech.close(row)
-        self._is_coded.pop(row, None)
+        self._rings_now.pop(row, None)
         self._tones.close(row)
         if self._wide is not None:
             self._wide.close(row)

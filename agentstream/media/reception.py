@@ -19,6 +19,7 @@ from agentstream.errors import RemoteProtocolError
 from agentstream.media.coded import BYTE
 from agentstream.media.expected import ExpectedPackets
 from agentstream.media.latch import Latch
+from agentstream.media.packets import PacketRings
 from agentstream.media.ports import PACKET_CAPACITY, Address, Pass
 from agentstream.media.ring import Rings
 from agentstream.rtp.events import DigitReceiver
@@ -28,6 +29,7 @@ from agentstream.rtp.statistics import ReceptionMatrix
 
 NO_PAYLOAD_TYPE = -1
 NARROW_CLOCK_HZ = 8000
+MALFORMED = "The payload is none of its codec."
 NO_NOISE_LEVEL = "The comfort noise packet has no level."
 
 IntArray = npt.NDArray[np.int64]
@@ -38,12 +40,14 @@ class Reception:
     """The receive side of all rows of one media rate.
 
     :param rows: how many rows there can be.
-    :ivar coded: where payloads of codecs with a memory wait, once there is one.
+    :ivar coded: where payloads of codecs with a memory wait, once there is one, and ``packets`` those of such codecs
+        whose payloads have no fixed length.
     """
 
     def __init__(self, rows: int, rings: Rings) -> None:
         self._rings = rings
         self.coded: Rings | None = None
+        self.packets: PacketRings | None = None
         self._inbox = np.zeros((rows, PACKET_CAPACITY), np.uint8)
         self.views = [datagram.data for datagram in self._inbox]
         self._headers = HeaderMatrix(rows)
@@ -51,6 +55,7 @@ class Reception:
         self._datagrams = self._inbox[:0]  # those that are being parsed
         self._lengths = np.zeros(rows, np.int32)
         self._codecs = codecs()
+        self._is_packet = np.array([codec.units_of is not None for codec in self._codecs])
         self._audio_type = np.full(rows, NO_PAYLOAD_TYPE, np.int16)
         self._digit_type = np.full(rows, NO_PAYLOAD_TYPE, np.int16)
         self._noise_type = np.full(rows, NO_PAYLOAD_TYPE, np.int16)
@@ -129,16 +134,17 @@ class Reception:
     def forget_source(self, row: int) -> None:
         """Whatever comes next in this row is anchored anew."""
         self._expected.forget(row)
-        self._rings.forget_source(row)
-        if self.coded is not None:
-            self.coded.forget_source(row)
+        for rings in self._all_rings():
+            rings.forget_source(row)
 
     def _skip_sequence(self, row: int, sequence: int) -> None:
         # What was expected would now be behind the newest.
         self._expected.forget(row)
-        self._rings.skip_sequence(row, sequence)
-        if self.coded is not None:
-            self.coded.skip_sequence(row, sequence)
+        for rings in self._all_rings():
+            rings.skip_sequence(row, sequence)
+
+    def _all_rings(self) -> Iterator[Rings]:
+        return (rings for rings in (self._rings, self.coded, self.packets) if rings is not None)
 
     def is_heard(self, row: int) -> bool:
         """The far end may be heard, as far as its description says."""
@@ -302,6 +308,11 @@ class Reception:
         """Group what is heard by codec, offset and length, decode each group at once, and put it into the rings."""
         count = len(rows)
         headers = self._headers
+        if self.packets is not None:
+            is_packet = is_audio & self._is_packet[codec_of]
+            if is_packet.any():
+                self._take_packets(self.packets, np.flatnonzero(is_packet), rows, codec_of)
+                is_audio = is_audio & ~is_packet
         offset, length = headers.payload_offset[:count], headers.payload_length[:count]
         shape = (length.astype(np.int64) << 24) | (offset.astype(np.int64) << 8) | codec_of
         shape[~is_audio] = -1
@@ -317,6 +328,33 @@ class Reception:
             sequences, timestamps = headers.sequence_number[which], headers.timestamp[which]
             rings.insert(rows[which], sequences, timestamps, headers.ssrc[which], voice)
             self._expect(rows[which], which, rings, rings.units(voice))
+
+    def _take_packets(
+        self, packets: PacketRings, places: npt.NDArray[np.intp], rows: IntArray, codec_of: npt.NDArray[np.uint8]
+    ) -> None:
+        """Payloads of no fixed length, one by one; a malformed one is lost."""
+        headers = self._headers
+        payloads: list[bytes] = []
+        lengths: list[int] = []
+        for at in places.tolist():
+            start = int(headers.payload_offset[at])
+            payload = self._datagrams[at, start : start + int(headers.payload_length[at])].tobytes()
+            units_of = self._codecs[codec_of[at]].units_of
+            payloads.append(payload)
+            lengths.append(units_of(payload) if units_of is not None else 0)
+        is_whole = np.array(lengths) > 0
+        for at in places[~is_whole].tolist():
+            self.refused[int(rows[at])][MALFORMED] += 1
+        chosen = places[is_whole]
+        if len(chosen):
+            packets.insert_payloads(
+                rows[chosen],
+                headers.sequence_number[chosen],
+                headers.timestamp[chosen],
+                headers.ssrc[chosen],
+                [payload for payload, units in zip(payloads, lengths, strict=True) if units],
+                [units for units in lengths if units],
+            )
 
     def _expect(self, rows: IntArray, which: npt.NDArray[np.intp], rings: Rings, units: int) -> None:
         """Of rows whose packet is simply the newest: the next one is known."""

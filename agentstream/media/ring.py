@@ -93,7 +93,6 @@ class Rings:
         self.rate_hz = rate_hz
         self.block = rate_hz // 100
         self._clock_block = clock_hz // 100
-        self._samples_per_unit = rate_hz // clock_hz
         self._voice = np.zeros((rows * BLOCKS, self.block), np.int16)
         self._status = np.zeros(rows * BLOCKS, np.uint8)
         # When each block came: what it says is of this turn of the ring, or so old that it cannot be.
@@ -250,7 +249,7 @@ class Rings:
     def units(self, voice: Samples) -> int:
         """RTP timestamp units of one such packet, int16 (n, samples); 0 when it is no whole number of blocks."""
         samples = int(voice.shape[1])
-        return 0 if samples % self.block else samples // self._samples_per_unit
+        return 0 if samples % self.block else self._units(samples)
 
     def follows(
         self,
@@ -326,11 +325,11 @@ class Rings:
         remainder = self._remainders.pop(row, None)
         if remainder is not None and remainder.next_timestamp == timestamp:
             samples = np.concatenate((remainder.samples, voice))
-            start = (timestamp - len(remainder.samples) // self._samples_per_unit) & 0xFFFFFFFF
+            start = (timestamp - self._units(len(remainder.samples))) & 0xFFFFFFFF
             offset, off_grid = self._offset(row, start)
         elif remainder is not None and off_grid:
             # The piece before this one was lost: begin where its block does, with silence in the missing part.
-            samples = np.concatenate((np.zeros(off_grid * self._samples_per_unit, np.int16), voice))
+            samples = np.concatenate((np.zeros(off_grid * self.block // self._clock_block, np.int16), voice))
             off_grid = 0
         first = int(self._anchor_block[row]) + offset
         blocks, rest = divmod(len(samples), self.block)
@@ -339,7 +338,7 @@ class Rings:
             self._hear_candidate(row, sequence, timestamp, ssrc, voice)
             return
         if rest:
-            units = len(voice) // self._samples_per_unit
+            units = self._units(len(voice))
             self._remainders[row] = _Remainder((timestamp + units) & 0xFFFFFFFF, samples[-rest:].copy())
         self._candidates.pop(row, None)
         if ahead < 0:
@@ -372,6 +371,10 @@ class Rings:
         if self._late_run[row] >= LATE_BEFORE_ANCHOR:
             self._reanchor(row, ssrc, timestamp, sequence)
             self._write(row, int(self._anchor_block[row]), sequence, voice[: len(voice) // self.block * self.block])
+
+    def _units(self, samples: int) -> int:
+        """RTP timestamp units that so many samples last."""
+        return samples * self._clock_block // self.block
 
     def _offset(self, row: int, timestamp: int) -> tuple[int, int]:
         """Blocks from the anchor to this timestamp, and timestamp units beyond the last whole block."""

@@ -14,6 +14,7 @@ import numpy.typing as npt
 from agentstream.audio.codecs import Codec
 from agentstream.audio.resample import Resampler
 from agentstream.media.coded import CodedRings
+from agentstream.media.packets import PacketRings
 from agentstream.media.rates import StreamRate
 from agentstream.media.track import WideFrames
 
@@ -41,7 +42,9 @@ class WideRows:
 
     def __init__(self, rows: int, least_ms: int, most_ms: int) -> None:
         self.rows: Rows = np.zeros(0, np.intp)
+        self._limits = rows, least_ms, most_ms
         self.rings = CodedRings(rows, WIDE_HZ, least_ms, most_ms)
+        self.packets: PacketRings | None = None
         self.heard = np.zeros((rows, WIDE_HZ // 50), np.int16)
         self.spoken = np.zeros((rows, WIDE_HZ // 50), np.int16)
         self._raise_heard = Resampler(rows, NARROW_HZ, WIDE_HZ)
@@ -49,30 +52,56 @@ class WideRows:
         self._raise_spoken = Resampler(rows, NARROW_HZ, WIDE_HZ)
         self._codecs: dict[int, Codec] = {}
 
-    def open(self, row: int, codec: Codec, playout_ms: int) -> None:
-        """The row's far end speaks this codec from now on; harmless when repeated."""
+    @property
+    def all_rings(self) -> list[CodedRings]:
+        """One for each kind of codec that there has been."""
+        return [self.rings] if self.packets is None else [self.rings, self.packets]
+
+    def rings_for(self, codec: Codec, playout_ms: int) -> CodedRings:
+        """Where its payloads go."""
+        if codec.units_of is None:
+            return self.rings
+        if self.packets is None:
+            rows, least_ms, most_ms = self._limits
+            self.packets = PacketRings(rows, WIDE_HZ, least_ms, most_ms)
+            for row in self._codecs:
+                self.packets.open(row, playout_ms)
+        return self.packets
+
+    def open(self, row: int, codec: Codec, playout_ms: int, parameters: str = "") -> CodedRings:
+        """The row's far end speaks this codec from now on; harmless when repeated. Returns where its payloads go.
+
+        :param parameters: what the far end's ``a=fmtp`` says of it.
+        """
+        mine = self.rings_for(codec, playout_ms)
         if row not in self._codecs:
             one = np.array([row])
-            self.rings.open(row, playout_ms)
+            for rings in self.all_rings:
+                rings.open(row, playout_ms)
             for convert in (self._raise_heard, self._lower_heard, self._raise_spoken):
                 convert.reset(one)
             self.heard[row] = self.spoken[row] = 0
             self.rows = np.union1d(self.rows, one).astype(np.intp)
         if self._codecs.get(row) != codec and codec.make_coder is not None:
             self._codecs[row] = codec
-            self.rings.decode(row, codec.make_coder())
+            mine.decode(row, codec.make_coder(parameters))
+        return mine
 
     def close(self, row: int) -> None:
         """The row's call is over; harmless for a row that is not here."""
         if self._codecs.pop(row, None) is not None:
-            self.rings.decode(row, None)
-            self.rings.forget_source(row)
+            for rings in self.all_rings:
+                rings.decode(row, None)
+                rings.forget_source(row)
             self.rows = self.rows[self.rows != row]
 
     def hear(self, high: int, heard: Pcm) -> WideFrames:
         """Play 20 ms; ``heard``, int16 (high, 160), has what the rows hear in codecs of 8 kHz, and gets the rest."""
         rows = self.rows
         decoded = self.rings.play_decoded(high)[rows]
+        if self.packets is not None:
+            # A change of codec may have something left in both.
+            add_clipped(decoded, np.arange(len(rows)), self.packets.play_decoded(high)[rows])
         self.heard[rows] = self._raise_heard.convert(rows, heard[rows])
         add_clipped(heard, rows, self._lower_heard.convert(rows, decoded))
         add_clipped(self.heard, rows, decoded)

@@ -24,17 +24,29 @@ from agentstream.rtp.packet import Packet
 from agentstream.testing.network import Network, Path
 from agentstream.testing.sip_peer import Received, SipPeer, read
 
-NUMBERS = {"PCMU": 0, "PCMA": 8, "G722": 9, "L16": 97}
+NUMBERS = {"PCMU": 0, "PCMA": 8, "G722": 9, "L16": 97, "OPUS": 111}
 DIGIT_TYPE = 101
+WIDE_DIGIT_TYPE = 110
+"""Of telephone-event/48000, which goes with Opus."""
+
+WIDE_CLOCK_HZ = 48_000
 RATE_HZ = 8000
 BYTES_PER_MS = 8
-"""Of G.711 and G.722; also the RTP clock of every codec, units a millisecond."""
+"""Of G.711 and G.722; also the RTP clock of every codec but Opus, units a millisecond."""
 
+RTPMAPS = {"OPUS": "opus/48000/2"}
 BYTES_PER_UNIT = {"PCMU": 1, "PCMA": 1, "G722": 1, "L16": 2}
+OPUS_SILENCE = bytes([0xF8, 0xFF, 0xFE])
+"""20 ms of it."""
+
 SILENT = {"PCMU": 0xFF, "PCMA": 0xD5}
 """The byte of silence, of the codecs that have one."""
 
 _ports = itertools.count(40000, 2)
+
+
+def _clock_of(codec: str) -> int:
+    return WIDE_CLOCK_HZ if codec == "OPUS" else RATE_HZ
 
 
 def speech(ms: int, seed: int = 1) -> bytes:
@@ -206,8 +218,14 @@ class Phone:
         self._sdp_version += 1
         host, port = self.rtp_address
         family = "IP6" if ":" in host else "IP4"
-        numbers = [NUMBERS[codec] for codec in self.codecs] + [DIGIT_TYPE] * self.takes_events
-        events = (f"a=rtpmap:{DIGIT_TYPE} telephone-event/{RATE_HZ}", f"a=fmtp:{DIGIT_TYPE} 0-15")
+        clocks = [clock for clock in (RATE_HZ, WIDE_CLOCK_HZ) if clock in map(_clock_of, self.codecs)]
+        events = {DIGIT_TYPE if clock == RATE_HZ else WIDE_DIGIT_TYPE: clock for clock in clocks}
+        numbers = [NUMBERS[codec] for codec in self.codecs] + list(events) * self.takes_events
+        event_lines = [
+            line
+            for number, clock in events.items()
+            for line in (f"a=rtpmap:{number} telephone-event/{clock}", f"a=fmtp:{number} 0-15")
+        ]
         lines = [
             "v=0",
             f"o=phone 7 {self._sdp_version} IN {family} {host}",
@@ -215,8 +233,8 @@ class Phone:
             f"c=IN {family} {self.connection_host}",
             "t=0 0",
             f"m=audio {port} RTP/AVP {' '.join(map(str, numbers))}",
-            *(f"a=rtpmap:{NUMBERS[codec]} {codec}/{RATE_HZ}" for codec in self.codecs),
-            *(events if self.takes_events else ()),
+            *(f"a=rtpmap:{NUMBERS[codec]} {RTPMAPS.get(codec, f'{codec}/{RATE_HZ}')}" for codec in self.codecs),
+            *(event_lines if self.takes_events else ()),
             f"a=ptime:{self.ptime_ms}",
             *self.attributes,
             f"a={self.direction}",
@@ -286,9 +304,14 @@ class Phone:
 
     @property
     def codec(self) -> str:
-        """PCMU, PCMA, G722 or L16, as the answer has it."""
+        """One of ``codecs``, as the answer has it."""
         assert self.answer is not None
         return next(codec for codec in self.codecs if NUMBERS[codec] in self.answer.numbers)
+
+    @property
+    def clock_hz(self) -> int:
+        """Of its RTP."""
+        return _clock_of(self.codec)
 
     @property
     def path_out(self) -> Path:
@@ -314,14 +337,23 @@ class Phone:
             at += count
         self._begin()
 
+    def say_packets(self, payloads: Iterable[bytes], ms: int = 20) -> None:
+        """Queue payloads of a codec whose lengths vary, each of so many milliseconds."""
+        self._slots += [_Slot(payload, ms * self.clock_hz // 1000) for payload in payloads]
+        self._begin()
+
     def press(self, digits: str, duration_ms: int = 100, gap_ms: int = 60) -> None:
         """Queue telephone-events (RFC 4733); no sound is sent meanwhile."""
-        samples = self.ptime_ms * BYTES_PER_MS
+        samples = self.ptime_ms * self.clock_hz // 1000
         for digit in digits:
-            for number, event in enumerate(packets_of_digit(digit, duration_ms, step_ms=self.ptime_ms)):
+            events = packets_of_digit(digit, duration_ms, step_ms=self.ptime_ms, rate_hz=self.clock_hz)
+            for number, event in enumerate(events):
                 offset = event.timestamp_offset - number * samples
                 self._slots.append(_Slot(event.payload, samples, True, event.marker, offset))
-            silence = bytes([SILENT.get(self.codec, 0)]) * (samples * BYTES_PER_UNIT[self.codec])
+            if self.codec == "OPUS":
+                silence = OPUS_SILENCE
+            else:
+                silence = bytes([SILENT.get(self.codec, 0)]) * (samples * BYTES_PER_UNIT[self.codec])
             self._slots += [_Slot(silence, samples)] * max(1, gap_ms // self.ptime_ms)
         self._begin()
 
@@ -377,14 +409,15 @@ class Phone:
         while self._next_at < now:
             # It was silent: the RTP clock went on, and no sequence number did (RFC 3550 section 5.1).
             self._next_at += slot_s
-            self.timestamp = (self.timestamp + self.ptime_ms * BYTES_PER_MS) & 0xFFFFFFFF
+            self.timestamp = (self.timestamp + self.ptime_ms * self.clock_hz // 1000) & 0xFFFFFFFF
             self._is_first = True
         self._next_packet = self._reactor.callLater(self._next_at - now, self._send_next)
 
     def _send_next(self) -> None:
         self._next_packet = None
         slot = self._slots.pop(0)
-        number = DIGIT_TYPE if slot.is_digit else NUMBERS[self.codec]
+        digit_type = DIGIT_TYPE if self.clock_hz == RATE_HZ else WIDE_DIGIT_TYPE
+        number = digit_type if slot.is_digit else NUMBERS[self.codec]
         marker = slot.marker if slot.is_digit else self._is_first
         timestamp = (self.timestamp + slot.offset) & 0xFFFFFFFF
         packet = Packet(number, self.sequence_number, timestamp, self.ssrc, slot.payload, marker=marker)
@@ -395,7 +428,7 @@ class Phone:
         self.packets_sent += 1
         self.sequence_number = (self.sequence_number + 1) & 0xFFFF
         self.timestamp = (self.timestamp + slot.samples) & 0xFFFFFFFF
-        self._next_at += slot.samples / RATE_HZ / (1 + skew / 1_000_000)
+        self._next_at += slot.samples / self.clock_hz / (1 + skew / 1_000_000)
         if self._slots:
             delay = max(0.0, self._next_at - self._reactor.seconds())
             self._next_packet = self._reactor.callLater(delay, self._send_next)

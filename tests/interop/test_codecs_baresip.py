@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import soundfile
+import soxr
 
 from tests.interop.peers import report
 from tests.interop.peers.baresip import baresip
@@ -31,7 +32,7 @@ def node(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
         flows = {f"echo{rate_hz}": bot_flow(f"{bot.url}/echo?sample-rate={rate_hz}") for rate_hz in RATES}
         routes = [(name, name) for name in flows]
         # Byte for byte needs a delay that stays.
-        media = 'codecs = ["G722", "L16"]\nplayout_min_ms = 60\nplayout_max_ms = 60'
+        media = 'codecs = ["G722", "L16", "OPUS"]\nplayout_min_ms = 60\nplayout_max_ms = 60'
         yield stack.enter_context(server(folder, flows, routes, media=media))
 
 
@@ -82,4 +83,34 @@ def test_it_hears_its_own_words(node: Server, tmp_path: Path, codec: str, rate_h
         assert likeness > 0.9
     if rate_hz == 16000:
         assert high > 0.2 if bot_hz == 16000 else high < 0.01
+    report.calls_completed("baresip", report.version_of("baresip"))
+
+
+@pytest.mark.rfc(7587)
+def test_it_hears_its_own_words_in_opus(node: Server, tmp_path: Path) -> None:
+    wav = chirps(48_000, tmp_path / "said.wav")
+    before = len(node.program.lines)
+    with (
+        baresip(tmp_path / "phone", wav, "opus", rate_hz=48_000, channels=2) as phone,
+        Capture(tmp_path, node.first_port, node.last_port) as capture,
+    ):
+        phone.dial(node.uri("echo16000"))
+        phone.wait_for("CALL_ESTABLISHED")
+        phone.pass_time(5.0)
+        phone.hang_up()
+        phone.wait_for("CALL_CLOSED")
+        found = streams(rtp_packets(capture.datagrams()))
+        heard, heard_hz = soundfile.read(phone.heard(), dtype="float64", always_2d=True)
+    node.program.wait_for("leg_ended", after=before)
+    assert any("media_agreed codec=OPUS" in line for line in node.program.lines[before:])
+    (sent,) = (stream for stream in found if node.first_port <= stream.source[1] <= node.last_port)
+    stamps = np.array([packet.timestamp for packet in sent.packets], np.uint32)
+    assert set(np.diff(stamps).tolist()) == {960}
+    mono = soxr.resample(heard[:, 0], heard_hz, 16_000)
+    said, _ = soundfile.read(wav, dtype="float64")
+    low = soxr.resample(said, 48_000, 16_000)
+    likeness = correlation(mono, low[: len(mono)])
+    report.figure(f"baresip opus, bot of 16000 Hz: the echo correlates {likeness:.3f} with what was said")
+    assert likeness > 0.5
+    assert power_above(mono, 4600, 16_000) > 0.05
     report.calls_completed("baresip", report.version_of("baresip"))

@@ -143,3 +143,49 @@ class TestComfortNoise:
         assert plan.receive_noise_payload_type == 13
         assert sdp.accept_answer(again, offer("m=audio 40000 RTP/AVP 0")).receive_noise_payload_type is None
         assert sdp.accept_answer(sdp.make_offer(LOCAL), offer(*self.NOISY)).receive_noise_payload_type is None
+
+
+@pytest.mark.rfc(7587)
+class TestOpus:
+    OURS = attrs.evolve(LOCAL, codecs=("OPUS", "PCMU"))
+    FMTP = "maxplaybackrate=16000;sprop-maxcapturerate=16000;useinbandfec=1"
+
+    def test_our_offer(self) -> None:
+        made = sdp.make_offer(self.OURS)
+        assert formats(made) == {
+            "96": "opus/48000/2",
+            "0": "PCMU/8000",
+            "101": "telephone-event/48000",
+            "97": "telephone-event/8000",
+        }
+        assert made.media[0].payload_attribute("fmtp", "96") == self.FMTP
+
+    @pytest.mark.rfc(4733)
+    def test_it_is_accepted_with_events_of_its_clock(self) -> None:
+        lines = (
+            "m=audio 40000 RTP/AVP 111 0 110 126",
+            "a=rtpmap:111 opus/48000/2",
+            "a=fmtp:111 minptime=10;useinbandfec=1;maxaveragebitrate=20000",
+            "a=rtpmap:110 telephone-event/48000",
+            "a=rtpmap:126 telephone-event/8000",
+        )
+        answer, plan = sdp.answer_offer(offer(*lines), self.OURS)
+        assert (plan.codec, plan.send_payload_type, plan.receive_payload_type) == ("OPUS", 111, 111)
+        assert (plan.clock_hz, plan.receive_digit_payload_type) == (48_000, 110)
+        assert plan.parameters == "minptime=10;useinbandfec=1;maxaveragebitrate=20000"
+        assert formats(answer) == {"111": "opus/48000/2", "110": "telephone-event/48000"}
+        assert answer.media[0].payload_attribute("fmtp", "111") == self.FMTP
+        assert answer.media[0].payload_attribute("fmtp", "110") == "0-15"
+
+    @pytest.mark.parametrize("encoding", ["opus/48000", "opus/48000/1", "opus/16000/2", "opus/8000"])
+    def test_with_another_clock_or_other_channels_it_is_not_opus(self, encoding: str) -> None:
+        """RFC 7587 section 4.1: "Opus ... RTP clock rate ... MUST be 48000, and the number of channels MUST be 2"."""
+        lines = ("m=audio 40000 RTP/AVP 111 0", f"a=rtpmap:111 {encoding}")
+        assert sdp.answer_offer(offer(*lines), self.OURS)[1].codec == "PCMU"
+
+    def test_the_answer_to_ours(self) -> None:
+        answer = offer("m=audio 40000 RTP/AVP 107", "a=rtpmap:107 OPUS/48000/2", "a=fmtp:107 maxplaybackrate=8000")
+        plan = sdp.accept_answer(sdp.make_offer(self.OURS), answer)
+        assert (plan.codec, plan.send_payload_type, plan.receive_payload_type) == ("OPUS", 107, 96)
+        assert (plan.parameters, plan.clock_hz) == ("maxplaybackrate=8000", 48_000)
+        assert plan.receive_digit_payload_type is None

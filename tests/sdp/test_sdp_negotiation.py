@@ -245,4 +245,4 @@ class TestOurOffer:
 
 def test_a_codec_that_nobody_knows_is_a_bug_of_ours() -> None:
     with pytest.raises(LocalProtocolError):
-        sdp.LocalMedia("127.0.0.1", 20000, codecs=("OPUS",))
+        sdp.LocalMedia("127.0.0.1", 20000, codecs=("GSM",))

@@ -9,12 +9,14 @@ from agentstream.audio import g711
 from agentstream.audio.codecs.g722 import G722Coder
 from agentstream.audio.codecs.l16 import decode as from_l16
 from agentstream.audio.codecs.l16 import encode as to_l16
+from agentstream.audio.codecs.opus import OpusCoder
 from agentstream.audio.level import level_dbov
 from agentstream.audio.tones import dtmf, silence
 from agentstream.rtp.packet import Packet
 from agentstream.testing.bots import Echo, Speaker
 from agentstream.testing.phone import speech
 from agentstream.testing.server import ServerUnderTest
+from tests.audio.test_opus import voice
 from tests.server.kit import bot_flow
 
 # The delay stays, so that everything can be compared sample by sample.
@@ -158,3 +160,58 @@ def test_a_phone_that_suppresses_silence_is_heard_with_its_noise() -> None:
         assert level_dbov(pause[4000:]) == pytest.approx(-45, abs=2)
         fields = server.events("leg_ended")[0].fields
         assert (fields["rtp_lost"], fields["rtp_concealed_ms"]) == (0, 0)
+
+
+@pytest.mark.rfc(7587)
+def test_opus_reaches_a_bot_of_16_khz_as_it_was_decoded_and_comes_back() -> None:
+    config = {"media": {"codecs": ["PCMU", "OPUS"], **STEADY}}
+    with ServerUnderTest(bot_flow(url=WIDE_URL), config) as server:
+        bot = server.bot(Echo)
+        phone = server.phone(codecs=("OPUS", "PCMU"), attributes=("a=fmtp:111 useinbandfec=1",))
+        phone.dial("1000")
+        server.advance(0.5)
+        assert phone.codec == "OPUS"
+        assert phone.answer is not None and phone.answer.names == {111: "opus/48000/2", 110: "telephone-event/48000"}
+        here, there, back = OpusCoder(), OpusCoder(), OpusCoder()
+        said = [here.encode(frame) for frame in voice(1.0, top_hz=7000).reshape(-1, 320)]
+        phone.say_packets(said)
+        server.advance(3)
+        decoded_said = np.concatenate([there.decode(payload) for payload in said])
+        assert np.array_equal(within(np.frombuffer(bot.session.audio, "<i2")), within(decoded_said))
+        assert set(np.diff([arrival.packet.timestamp for arrival in phone.arrivals]) % 2**32) == {960}
+        echo = np.concatenate([back.decode(arrival.packet.payload) for arrival in phone.arrivals]).astype(float)
+        size = len(echo) + len(decoded_said)
+        product = np.fft.rfft(echo, size) * np.conj(np.fft.rfft(decoded_said.astype(float), size))
+        likeness = np.abs(np.fft.irfft(product)).max() / (np.linalg.norm(echo) * np.linalg.norm(decoded_said))
+        assert likeness > 0.9
+
+
+@pytest.mark.rfc(4733)
+def test_digits_beside_opus_reach_the_bot() -> None:
+    with ServerUnderTest(bot_flow(), {"media": {"codecs": ["OPUS"]}}) as server:
+        bot = server.bot(Echo)
+        phone = server.phone(codecs=("OPUS",))
+        phone.dial("1000")
+        server.advance(0.5)
+        phone.press("42#")
+        server.advance(2)
+        assert bot.session.digits == "42#"
+        assert [event.fields["duration_ms"] for event in server.events("digit_received")] == [100, 100, 100]
+
+
+@pytest.mark.rfc(3264)
+def test_a_call_changes_to_opus_and_back_without_losing_a_word() -> None:
+    config = {"media": {"codecs": ["PCMU", "OPUS"], **STEADY}}
+    with ServerUnderTest(bot_flow(), config) as server:
+        server.bot(Echo)
+        phone = server.phone(codecs=("PCMU", "OPUS"))
+        phone.dial("1000")
+        server.advance(0.5)
+        for codecs, kind in ((("OPUS", "PCMU"), 111), (("PCMU", "OPUS"), 0)):
+            phone.codecs = codecs
+            phone.reinvite()
+            server.advance(0.5)
+            assert phone.arrivals[-1].packet.payload_type == kind
+        phone.hang_up()
+        server.advance(0.5)
+        assert server.events("leg_ended")[0].fields["rtp_refused"] == {}

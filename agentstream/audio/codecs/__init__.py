@@ -13,9 +13,9 @@ import pkgutil
 from functools import cache
 from importlib import import_module
 
-from agentstream.audio.codecs.codec import Codec, Coder
+from agentstream.audio.codecs.codec import Codec, Coder, PacketCoder
 
-__all__ = ["Codec", "Coder", "codec_named", "codecs"]
+__all__ = ["Codec", "Coder", "PacketCoder", "codec_named", "codecs", "missing_library"]
 
 
 @cache
@@ -24,17 +24,26 @@ def codecs() -> tuple[Codec, ...]:
 
     A codec's place here is its number in matrices.
     """
-    found = []
-    for module in pkgutil.iter_modules(__path__):
-        try:
-            codec = getattr(import_module(f"{__name__}.{module.name}"), "CODEC", None)
-        except ModuleNotFoundError as error:
-            if error.name is not None and error.name.startswith("agentstream"):
-                raise
-            continue
-        if codec is not None:
-            found.append(codec)
-    return tuple(sorted(found, key=lambda codec: codec.name))
+    found = [_codec_of(module.name) for module in pkgutil.iter_modules(__path__)]
+    return tuple(sorted((one for one in found if isinstance(one, Codec)), key=lambda codec: codec.name))
+
+
+def _codec_of(module: str) -> Codec | ModuleNotFoundError | None:
+    """The codec of a file, or what it lacks; None for a file of something else."""
+    try:
+        codec: Codec | None = getattr(import_module(f"{__name__}.{module}"), "CODEC", None)
+    except ModuleNotFoundError as error:
+        if error.name is not None and error.name.startswith("agentstream"):
+            raise
+        return error
+    return codec
+
+
+def missing_library(name: str) -> str:
+    """What has to be installed for the codec of this name; "" where nothing is missing, or there is no such file."""
+    modules = [module.name for module in pkgutil.iter_modules(__path__) if module.name.upper() == name]
+    lacking = [found for found in map(_codec_of, modules) if isinstance(found, ModuleNotFoundError)]
+    return str(lacking[0]) if lacking else ""
 
 
 @cache

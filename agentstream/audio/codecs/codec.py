@@ -25,6 +25,13 @@ class Coder(Protocol):
         """The samples of this payload, int16 (n,)."""
 
 
+class PacketCoder(Coder, Protocol):
+    """One direction of one call in a codec whose decoder makes up what is lost."""
+
+    def conceal(self, samples: int, following: bytes = b"") -> Pcm:
+        """So many samples that are missing; ``following`` is the payload behind them, if it is here."""
+
+
 class MakeCoder(Protocol):
     """Makes a coder that has heard nothing yet."""
 
@@ -47,6 +54,8 @@ class Codec:
     :ivar channels: as its rtpmap has it; what is coded is mono.
     :ivar spelling: its name in our SDP, "" for ``name``.
     :ivar parameters: the ``a=fmtp`` of our SDP, "" for none.
+    :ivar units_of: for a codec whose payloads have no fixed length, and whose coders are PacketCoders: how many 2.5 ms
+        a payload lasts, 0 for one that is malformed.
     """
 
     name: str
@@ -60,6 +69,7 @@ class Codec:
     channels: int = 1
     spelling: str = ""
     parameters: str = ""
+    units_of: Callable[[bytes], int] | None = None
 
     @property
     def rtpmap(self) -> str:

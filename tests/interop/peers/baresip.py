@@ -38,6 +38,7 @@ module stdio.so
 module g711.so
 module g722.so
 module l16.so
+module opus.so
 module sndfile.so
 module aufile.so
 module ausine.so
@@ -128,12 +129,14 @@ def baresip(
     interface: str = "127.0.0.1",
     rate_hz: int = 8000,
     more: str = "",
+    channels: int = 1,
 ) -> Iterator[Baresip]:
     """Start it with one account that answers by itself and speaks ``wav`` once.
 
     :param interface: its address, IPv4 or IPv6.
     :param rate_hz: samples a second of the file, of the codec and of what it records.
     :param more: more lines of its config.
+    :param channels: of the codec, as its rtpmap has it.
     """
     host = f"[{interface}]" if ":" in interface else interface
     (folder / "rec").mkdir(parents=True)
@@ -160,7 +163,7 @@ def baresip(
         + more
     )
     (folder / "accounts").write_text(
-        f"<sip:alice@{host}:{sip_port}>;regint=0;answermode=auto;audio_codecs={codec}/{rate_hz}/1\n"
+        f"<sip:alice@{host}:{sip_port}>;regint=0;answermode=auto;audio_codecs={codec}/{rate_hz}/{channels}\n"
     )
     (folder / "contacts").write_text("")
     with Program("baresip", ["baresip", "-f", folder, "-t", "90"], cwd=folder) as program:
