@@ -100,6 +100,7 @@ class Connections:
         self._ports: list[Any] = []
         self._interfaces: dict[str, str] = {}
         self._streams: dict[Hop, SipStream] = {}
+        self._up: set[SipStream] = set()
         self._opening: dict[Hop, _Opening] = {}
         self._closing: set[SipStream] = set()
         self._by_host: Counter[str] = Counter()
@@ -128,7 +129,7 @@ class Connections:
         closed = [port.stopListening() for port in ports]
         for opening in list(self._opening.values()):
             opening.attempt.cancel()
-        for stream in [*self._streams.values(), *self._closing]:
+        for stream in [*self._up, *self._closing]:
             closed.append(stream.gone)
             stream.cut()
         if self._sweep_call is not None:
@@ -137,7 +138,7 @@ class Connections:
         return [one for one in closed if one is not None]
 
     def __len__(self) -> int:
-        return len(self._streams)
+        return len(self._up)
 
     # -- sending -----------------------------------------------------------------------------------
 
@@ -167,7 +168,7 @@ class Connections:
             self._fail(target, opening, "too much waits for a connection")
 
     def _open(self, target: Hop) -> _Opening | None:
-        if len(self._streams) + len(self._opening) >= self.limits.all or not 0 < target.port < 65536:
+        if len(self._up) + len(self._opening) >= self.limits.all or not 0 < target.port < 65536:
             return None
         kind = TCP6ClientEndpoint if ":" in target.host else TCP4ClientEndpoint
         interface = self._interfaces.get(target.local, "")
@@ -211,7 +212,7 @@ class Connections:
         limits = self.limits
         is_known = self.owner.is_known(host)
         if (
-            len(self._streams) < limits.all
+            len(self._up) < limits.all
             and self._by_host[host] < limits.per_host
             and (is_known or self._strangers < limits.all // 4)
         ):
@@ -221,7 +222,12 @@ class Connections:
         return False
 
     def add(self, stream: SipStream) -> None:
-        """A connection is up."""
+        """A connection is up.
+
+        A peer that connects from the port that it listens on may have two under one hop: both are heard, and what is
+        sent goes over the newer one.
+        """
+        self._up.add(stream)
         self._streams[stream.hop] = stream
         self._by_host[stream.hop.host] += 1
         self._strangers += stream.is_stranger
@@ -230,8 +236,10 @@ class Connections:
 
     def retire(self, stream: SipStream) -> None:
         """It is used no more and will be closed."""
-        if self._streams.get(stream.hop) is stream:
-            del self._streams[stream.hop]
+        if stream in self._up:
+            self._up.remove(stream)
+            if self._streams.get(stream.hop) is stream:
+                del self._streams[stream.hop]
             self._closing.add(stream)
             self._strangers -= stream.is_stranger
             host = stream.hop.host
@@ -243,7 +251,7 @@ class Connections:
         """It is closed."""
         self.retire(stream)
         self._closing.discard(stream)
-        if not self._streams and not self._closing and self._sweep_call is not None:
+        if not self._up and not self._closing and self._sweep_call is not None:
             self._sweep_call.cancel()
             self._sweep_call = None
 
@@ -253,7 +261,7 @@ class Connections:
         for stream in list(self._closing):
             if now - stream.since > LINGER_S:
                 stream.cut()
-        for stream in list(self._streams.values()):
+        for stream in list(self._up):
             deadline = stream.framer.deadline
             if deadline is not None and now > deadline:
                 self.counters["too slow"] += 1

@@ -104,21 +104,20 @@ class _Message:
             raise RemoteProtocolError(f"the {label} header is {'repeated' if values else 'missing'}", 400)
         return values[0]
 
-    @property
-    def from_(self) -> NameAddr:
-        value = self._parsed.get("from")
+    def _name_addr(self, name: str, label: str) -> NameAddr:
+        value = self._parsed.get(name)
         if value is None:
-            value = self._parsed["from"] = parse_name_addr(self._one("from", "From"))
+            value = self._parsed[name] = parse_name_addr(self._one(name, label))
         assert isinstance(value, NameAddr)
         return value
 
     @property
+    def from_(self) -> NameAddr:
+        return self._name_addr("from", "From")
+
+    @property
     def to(self) -> NameAddr:
-        value = self._parsed.get("to")
-        if value is None:
-            value = self._parsed["to"] = parse_name_addr(self._one("to", "To"))
-        assert isinstance(value, NameAddr)
-        return value
+        return self._name_addr("to", "To")
 
     @property
     def cseq(self) -> CSeq:

@@ -22,6 +22,7 @@ from agentstream.sip.events import (
     ReinviteReceived,
     SessionEnded,
 )
+from agentstream.sip.grammar import is_token
 from agentstream.sip.headers import format_reason
 from agentstream.sip.hop import Hop
 from agentstream.sip.message import Request, Response
@@ -345,6 +346,6 @@ def checked(headers: Fields) -> list[tuple[str, str]]:
     """Header fields of the owner's; a line break in one would be a header of somebody else's."""
     fields = list(headers)
     for name, value in fields:
-        if "\r" in value or "\n" in value or "\r" in name or "\n" in name or ":" in name:
+        if "\r" in value or "\n" in value or not is_token(name):
             raise LocalProtocolError("a header name or value holds a line break")
     return fields

@@ -16,14 +16,14 @@ from agentstream.sip.capabilities import ALLOW, OPTIONS_FIELDS, inspect, label
 from agentstream.sip.dialog import Dialog, DialogKey
 from agentstream.sip.events import Event, InviteReceived, MessageDropped, RequestRefused
 from agentstream.sip.framing import Unframed
-from agentstream.sip.grammar import format_host, is_ip_address, is_token, parse_number
-from agentstream.sip.headers import Headers, NameAddr, format_warning
+from agentstream.sip.grammar import is_ip_address, parse_number
+from agentstream.sip.headers import format_warning
 from agentstream.sip.hop import Hop, Listener
 from agentstream.sip.message import Request, Response, build_response
 from agentstream.sip.parser import MalformedRequest, parse_message
 from agentstream.sip.reinvite import MakeOffer
 from agentstream.sip.routing import Listeners, reply_hop
-from agentstream.sip.session import Fields, Session
+from agentstream.sip.session import Fields, Session, checked
 from agentstream.sip.timers import Timers
 from agentstream.sip.transactions import (
     ClientTransaction,
@@ -37,7 +37,7 @@ from agentstream.sip.transactions import (
     TransactionUser,
     server_key,
 )
-from agentstream.sip.uac import OutgoingSession
+from agentstream.sip.uac import OutgoingSession, build_invite
 from agentstream.sip.uas import IncomingSession
 from agentstream.sip.uri import Uri
 
@@ -215,24 +215,9 @@ class Stack:
         """
         if not is_ip_address(hop.host):
             raise LocalProtocolError("the hop's host is not an IP address")
-        listener = self.listeners.of(hop)
-        fields = Headers()
-        fields.add("Via", self.listeners.via(hop, self.token()))
-        fields.add("Max-Forwards", "70")
-        fields.add("From", str(NameAddr(from_uri, parameters={"tag": self.token()})))
-        fields.add("To", str(NameAddr(to_uri)))
-        fields.add("Call-ID", f"{self.token()}@{format_host(listener.host)}")
-        fields.add("CSeq", "1 INVITE")
-        fields.add("Contact", self.listeners.contact(hop))
-        fields.add("Allow", ALLOW)
-        fields.add("User-Agent", self._product)
-        for name, value in headers:
-            if "\r" in value or "\n" in value or not is_token(name):
-                raise LocalProtocolError("a header name or value holds a line break")
-            fields.add(name, value)
-        if sdp:
-            fields.add("Content-Type", "application/sdp")
-        return OutgoingSession(self, Request("INVITE", str(target), fields, sdp), hop, now)
+        fields = [("Allow", ALLOW), ("User-Agent", self._product), *checked(headers)]
+        request = build_invite(self.listeners, hop, self.token, target, from_uri, to_uri, fields, sdp)
+        return OutgoingSession(self, request, hop, now)
 
     # -- what sessions need ------------------------------------------------------------------------
 

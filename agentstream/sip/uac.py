@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING
 
 from agentstream.errors import LocalProtocolError
@@ -12,9 +13,11 @@ from agentstream.sip.events import (
     InviteRefused,
     SessionEnded,
 )
-from agentstream.sip.headers import Headers, format_reason
+from agentstream.sip.grammar import format_host
+from agentstream.sip.headers import Headers, NameAddr, format_reason
 from agentstream.sip.hop import Hop
 from agentstream.sip.message import Request, Response
+from agentstream.sip.routing import Listeners
 from agentstream.sip.session import (
     ACCEPTED,
     CALLING,
@@ -30,6 +33,7 @@ from agentstream.sip.transactions import (
     ServerTransaction,
     Transaction,
 )
+from agentstream.sip.uri import Uri
 
 if TYPE_CHECKING:
     from agentstream.sip.stack import Stack
@@ -222,3 +226,30 @@ class OutgoingSession(Session):
         if self._cancel_sent and self._transaction.state == PROCEEDING:
             # The INVITE itself still waits for its end, which a peer that only sent BYE may never give it.
             self.stack.timers.set(self, "cancel", now + 64 * T1)
+
+
+def build_invite(
+    listeners: Listeners,
+    hop: Hop,
+    token: Callable[[], str],
+    target: Uri,
+    from_uri: Uri,
+    to_uri: Uri,
+    headers: Iterable[tuple[str, str]],
+    sdp: bytes,
+) -> Request:
+    """The INVITE that begins a session (RFC 3261 sections 8.1.1 and 13.2.1), sent on this hop."""
+    host = format_host(listeners.of(hop).host)
+    fields = Headers()
+    fields.add("Via", listeners.via(hop, token()))
+    fields.add("Max-Forwards", "70")
+    fields.add("From", str(NameAddr(from_uri, parameters={"tag": token()})))
+    fields.add("To", str(NameAddr(to_uri)))
+    fields.add("Call-ID", f"{token()}@{host}")
+    fields.add("CSeq", "1 INVITE")
+    fields.add("Contact", listeners.contact(hop))
+    for name, value in headers:
+        fields.add(name, value)
+    if sdp:
+        fields.add("Content-Type", "application/sdp")
+    return Request("INVITE", str(target), fields, sdp)

@@ -522,3 +522,27 @@ def test_a_call_over_ipv6() -> None:
     house.pass_time(0.01)
     assert got[1].header("contact") == "<sip:[::1]:5060>"
     house.stop()
+
+
+def test_two_connections_under_one_name(house: House, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Some peers connect from the port that they listen on, while a connection of ours leads to it."""
+    house.listen()
+    peer = SipPeer()
+    uri = parse_uri("sip:bob@127.0.0.1:5090;transport=tcp")
+    house.edge.invite(uri, from_uri=uri, to_uri=uri, sdp=SDP, host="127.0.0.1", port=5090, transport="tcp")
+    house.pass_time(0.1)
+    ours, theirs = house.accepted[0], Wire()
+    (invite,) = ours.take()
+    monkeypatch.setattr(type(house.reactor.tcp), "free_port", lambda net: 5090)
+    house.connect(theirs)
+    assert len(house.edge.connections) == 2
+    assert [read(one).status for one in house.send(theirs, tcp(peer.options()))] == [200]
+    house.send(ours, peer.respond(invite, 486, "Busy Here"))
+    assert [read(one).method for one in theirs.take()] == ["ACK"], "the newer one is used"
+    house.event(InviteRefused)
+    for wire in (ours, theirs):
+        assert wire.transport is not None
+        wire.transport.loseConnection()
+    house.pass_time(0.1)
+    assert len(house.edge.connections) == 0
+    assert house.edge.connections._by_host == {}
