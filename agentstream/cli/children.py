@@ -211,6 +211,8 @@ def children(on_news: Callable[[Child, News], None] | None = None) -> Iterator[C
     try:
         yield family
     finally:
+        # Asked once more while children are ended (timeout(1) and a group's signal do), this process would leave some.
+        signal.signal(signal.SIGTERM, signal.SIG_IGN)
         try:
             family.close()
         finally:

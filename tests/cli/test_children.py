@@ -7,7 +7,7 @@ import signal
 
 import pytest
 
-from agentstream.cli.children import children
+from agentstream.cli.children import Child, children
 from agentstream.errors import AgentstreamError
 
 ECHO = """
@@ -68,6 +68,20 @@ def test_the_time_for_news_is_bounded() -> None:
         child = family.start("echo", ["-c", ECHO])
         with pytest.raises(AgentstreamError, match="The echo gave no news of 'never'"):
             family.expect(child, "never", 0.01)
+
+
+@pytest.mark.slow  # a new interpreter takes a while to begin
+def test_sigterm_once_more_while_children_are_ended_leaves_none(monkeypatch: pytest.MonkeyPatch) -> None:
+    end = Child.end
+
+    def asked_again(child: Child) -> int:
+        os.kill(os.getpid(), signal.SIGTERM)
+        return end(child)
+
+    monkeypatch.setattr(Child, "end", asked_again)
+    with children() as family:
+        pids = [family.start("echo", ["-c", ECHO]).pid for _ in range(2)]
+    assert not any(is_running(pid) for pid in pids)
 
 
 @pytest.mark.slow  # a new interpreter takes a while to begin

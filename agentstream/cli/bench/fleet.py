@@ -84,6 +84,7 @@ class Fleet:
     """One server, its bot and its callers.
 
     :ivar streams: how many streams the bot has had.
+    :ivar refused: how many calls the server has refused.
     """
 
     family: Children
@@ -96,6 +97,7 @@ class Fleet:
     load: Child
     http_port: int
     streams: int = 0
+    refused: int = 0
 
     @classmethod
     def start(
@@ -150,7 +152,7 @@ class Fleet:
         self.console.print(f"placing {calls} calls, {CALLS_A_SECOND} a second")
         self.load.say("place", user=user, calls=calls, per_second=CALLS_A_SECOND)
         placed = self.family.expect(self.load, "placed", SPARE_S + calls / CALLS_A_SECOND)
-        refused = sum(placed["refused"].values())
+        self.refused = refused = sum(placed["refused"].values())
         if refused and not may_refuse:
             raise AgentstreamError(f"The server refused {refused} of the calls: {placed['refused']}.")
         until = time.monotonic() + SPARE_S
@@ -236,9 +238,9 @@ class Fleet:
         self.family.expect(self.sink, "noted", SPARE_S)
         return self.family.expect(self.load, "noted", SPARE_S)
 
-    def probe(self, calls: int, seconds: float) -> Probes:
+    def probe(self, calls: int, seconds: float, *, may_refuse: bool = False) -> Probes:
         """Have so many more calls, whose bots speak in bursts and clear; they are hung up behind it."""
-        self.place("probe", calls)
+        self.place("probe", calls, may_refuse=may_refuse)
         self.console.print(f"bursts of {calls} more bots for {seconds:g} s")
         path = str(self.folder / "probe")
         self._open_notes(path)

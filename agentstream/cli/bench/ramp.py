@@ -90,20 +90,14 @@ def ramp(
         held = 0
         for size in sizes:
             placed = fleet.place("echo", size - held, may_refuse=True)
-            refused = sum(placed["refused"].values())
             held = placed["live"]
             fleet.rest(_WARM_UP_S)
             memory_mb = fleet.memory_bytes / 1e6
             window = fleet.steady(held, seconds)
-            if refused:
-                found: dict[str, Any] = dict.fromkeys(("bot_to_rtp_p95_ms", "bot_to_rtp_p99_ms"))
-                found |= {"clear_to_silence_p95_ms": None, "burst_frames_lost": 0}
-            else:
-                found = said_of_probes(fleet.probe(_PROBES, _PROBE_S))
-            steps.append(
-                {**said_of_window(window), **found, "refused": refused, "memory_mb": round(memory_mb, 2)},
-            )
-            if refused or (find_knee(steps) is not None and not goes_on):
+            found = said_of_probes(fleet.probe(_PROBES, _PROBE_S, may_refuse=True))
+            more = {"refused": fleet.refused, "memory_mb": round(memory_mb, 2)}
+            steps.append({**said_of_window(window), **found, **more})
+            if fleet.refused or (find_knee(steps) is not None and not goes_on):
                 break
         fleet.finish()
         for step in steps:
