@@ -26,6 +26,7 @@ from agentstream.cli.bench.profile import Profile
 from agentstream.cli.bench.ramp import ramp
 from agentstream.cli.bench.variants import PLAYOUT_MS, Variant, compare, product, turns
 from agentstream.errors import AgentstreamError
+from agentstream.media.silero import HOW_TO_INSTALL, is_installed
 
 _SOAK_SAMPLES = 120
 _DEFAULT_S = {"run": 20.0, "soak": 600.0, "ramp": 20.0, "churn": 1800.0, "burst": 60.0, "stall": disturb.STALL_S}
@@ -199,6 +200,8 @@ def _checked(args: argparse.Namespace, mode: str) -> list[Variant]:
     if max(args.rate) != RATE_HZ and args.seconds > most_s:
         raise AgentstreamError(f"--seconds {args.seconds:g} is out of range: beside --rate give at most {most_s}.")
     variants = product(args.chunk_ms, args.rate, [word == "on" for word in args.recording], args.vad, args.playout_ms)
+    if "silero" in args.vad and not is_installed():
+        raise AgentstreamError(f"--vad silero {HOW_TO_INSTALL}.")
     if len(variants) > 1 and mode not in ("run", "soak"):
         raise AgentstreamError(f"--{mode} compares nothing: give one of each setting.")
     if args.profile and mode not in ("run", "soak"):

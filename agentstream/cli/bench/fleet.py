@@ -6,6 +6,7 @@ it does it in is the mode's.
 
 from __future__ import annotations
 
+import math
 import socket
 import time
 from collections.abc import Callable
@@ -23,7 +24,7 @@ from agentstream.cli.bench.analysis import Load, Probes, Records, Sink, Steady, 
 from agentstream.cli.bench.callers import RECEIVED, SENT
 from agentstream.cli.bench.frames import BLOCK, CODE_BYTES, FRAME_BYTES, RATE_HZ
 from agentstream.cli.bench.profile import Profile
-from agentstream.cli.bench.scrape import LATENESS, TICK, Scrape, percentile_ms, scrape
+from agentstream.cli.bench.scrape import LATENESS, SPEECH, TICK, Scrape, percentile_ms, scrape
 from agentstream.cli.bench.sink import BURST, MESSAGE
 from agentstream.cli.bench.variants import Variant
 from agentstream.cli.children import Child, Children
@@ -58,6 +59,8 @@ class Window:
     """A steady time of so many calls.
 
     :ivar cpu_percent: of one core, user and system, of the server and its children; and the same of callers and bot.
+    :ivar speech_percent: of one core, what of the server's was the neural speech detector; nan where the server said
+        nothing or has none.
     :ivar others_percent: of one core, what everything else on this machine took: a run beside much of it says little.
     :ivar late_p99_ms: how late ticks began; nan where the server said nothing.
     :ivar dropped: calls that the server ended, until then.
@@ -70,6 +73,7 @@ class Window:
     cpu_percent: float
     load_percent: float
     sink_percent: float
+    speech_percent: float
     others_percent: float
     memory_bytes: int
     tick_p99_ms: float
@@ -297,12 +301,16 @@ def _window(
 ) -> Window:
     tick, late = (percentile_ms(*scrapes, name, 99) for name in (TICK, LATENESS))
     server, load, sink, others = percents
+    spent = [said.values.get(SPEECH, math.nan) for said in scrapes]
+    # No window was judged yet: there is no such detector.
+    speech = 100 * (spent[1] - spent[0]) / seconds if spent[1] else math.nan
     return Window(
         calls=calls,
         seconds=seconds,
         cpu_percent=server,
         load_percent=load,
         sink_percent=sink,
+        speech_percent=speech,
         others_percent=others,
         memory_bytes=memory_bytes,
         tick_p99_ms=tick,

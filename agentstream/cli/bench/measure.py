@@ -42,6 +42,7 @@ def said_of_window(window: Window) -> dict[str, Any]:
     return {
         "calls": window.calls,
         "cpu_percent_per_call": round(window.cpu_percent / window.calls, 4),
+        "speech_percent_per_call": rounded(window.speech_percent / window.calls, 4),
         "rss_mb_per_call": round(window.memory_bytes / window.calls / 1e6, 4),
         "frames_sent": steady.frames_sent,
         "frames_lost": steady.frames_lost,

@@ -11,6 +11,7 @@ from prometheus_client.parser import text_string_to_metric_families
 from agentstream.errors import AgentstreamError
 
 TICK = "agentstream_tick_duration_seconds"
+SPEECH = "agentstream_speech_cpu_seconds_total"
 LATENESS = "agentstream_tick_lateness_seconds"
 _TIMEOUT_S = 10.0
 

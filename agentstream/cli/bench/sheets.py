@@ -50,6 +50,7 @@ def text(value: Any, digits: int = 2) -> str:
 # (what, key of the figure, digits, unit, key of the floor beside it)
 _RUN = (
     ("CPU of the server, a call", "cpu_percent_per_call", 4, "% of a core", "floor_percent_per_call"),
+    ("of it the neural speech detector", "speech_percent_per_call", 4, "% of a core", ""),
     ("ratio to the floor", "ratio_to_floor", 2, "", ""),
     ("memory, a call: from a fifth of the calls to all", "memory_mb_per_call", 3, "MB", ""),
     ("memory of the server over calls", "rss_mb_per_call", 3, "MB", ""),
