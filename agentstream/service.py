@@ -46,6 +46,7 @@ from agentstream.web.http import node_site
 from agentstream.web.metrics import NodeMetrics
 from agentstream.wire.sid import new_sid
 from agentstream.ws.protocol import NO_NVX, nvx_in_use
+from agentstream.ws.reads import Reads
 
 MEBIBYTE = 1 << 20
 HANG_UP_S = 1.0
@@ -108,6 +109,7 @@ class NodeService(Service):
         self._http: Any = None
         self._counts = CallCounts()
         self._metrics: NodeMetrics
+        self._reads = Reads(reactor)
         self._collector: SlackCollector | None = None
         self.edge: SipEdge
         self.plane: MediaPlane
@@ -180,7 +182,7 @@ class NodeService(Service):
             loaded,
             self.edge,
             self.plane,
-            StreamOpener(reactor, lambda: self._loaded.config, self._new_sid),
+            StreamOpener(reactor, lambda: self._loaded.config, self._new_sid, reads=self._reads),
             self.recordings,
             prompts,
             self._new_sid,
@@ -203,6 +205,7 @@ class NodeService(Service):
         self.switchboard.observers.append(self._counts.observe)
         if judge is not None:
             judge.start()
+        self.plane.tick_follows = self._reads.tick_follows
         self.plane.start()
         self.recordings.finish_leftovers()
         self._tell_start()
@@ -377,6 +380,7 @@ class NodeService(Service):
             yield self._http.stopListening()
         yield self.recordings.close()
         self.plane.stop()
+        self._reads.stop()
         if self._judge is not None:
             self._judge.stop()
         self._stop_thread()

@@ -34,6 +34,7 @@ from agentstream.wire.parameters import read_query
 from agentstream.wire.payload import PAYLOADS
 from agentstream.ws.connect import EndpointFactory, connect_stream, public_endpoint, tcp_endpoint
 from agentstream.ws.connection import IStreamPeer, StreamConnection
+from agentstream.ws.reads import Reads
 from agentstream.ws.url import StreamUrl, is_http_url, split_http_url, split_url
 
 PLAYED_OUT_CODES = frozenset({1000, 1001, 1005})
@@ -350,6 +351,7 @@ class StreamOpener:
     :ivar public_endpoint: the way to hosts that an HTTP answer named.
     :ivar ledger: what the sound of all bots waited for.
     :ivar chunk_advice: who has been told of bots whose chunks are of other sizes than asked for.
+    :ivar reads: reads their sockets once a tick; without it the reactor does, as bytes come.
     """
 
     reactor: Any
@@ -360,6 +362,7 @@ class StreamOpener:
     public_endpoint: EndpointFactory = public_endpoint
     ledger: NodeLedger = attrs.Factory(NodeLedger)
     chunk_advice: ChunkAdvice = attrs.Factory(ChunkAdvice)
+    reads: Reads | None = None
 
     def open(self, media: MediaLeg, spec: StreamSpec, call: ICall, digits: Digits, speech: Speech) -> Deferred[IStream]:
         """Connect a bot to a leg. Errbacks with StreamFailed; cancelling gives up."""
@@ -416,6 +419,7 @@ class StreamOpener:
             stream,
             ca_file=spec.ca_file,
             endpoint_factory=endpoint,
+            reads=self.reads,
         )
         call.event("stream_started", stream_sid=sid, chunk_ms=spec.chunk_ms, rate_hz=rate_hz)
         stream.connected(connection, digits, speech)

@@ -97,6 +97,7 @@ class MediaPlane:
 
     :param random_bits: ``random_bits(n)`` gives n unpredictable bits, for SSRCs, first sequence numbers and the like.
     :param wall_clock: seconds since 1970, for the NTP time in RTCP; without it that counts from an epoch of its own.
+    :ivar tick_follows: called behind each tick with the time at which the next one is due, monotonic seconds.
     :param judge: the neural network that confirms who speaks; whoever made it starts and stops it.
     """
 
@@ -159,6 +160,7 @@ class MediaPlane:
         self.chunk_waits = ChunkWaits(rows)
         self.ended_chunk_waits = np.zeros(len(EDGES_S), np.int64)
         self.ended_chunk_waits_s = 0.0
+        self.tick_follows: Callable[[float], None] = _nothing
         self.late_slots = 0
         self.skipped_slots = 0
         self._loop = LoopingCall.withCount(self._run_tick)
@@ -253,6 +255,7 @@ class MediaPlane:
         self.tick_duration.add(took)
         if self._collector is not None:
             self._collector.after_tick(took, len(self._legs))
+        self.tick_follows(self._due_at + SLOT_S)
 
     def tick(self, slots: int, now: float) -> None:
         """Move every leg on by this many 20 ms slots."""
@@ -544,3 +547,7 @@ class MediaPlane:
         self._ports.close(row, self._clock.seconds())
         heapq.heappush(self._free, row)
         self._high = max(self._legs) + 1 if self._legs else 0
+
+
+def _nothing(due: float) -> None:
+    pass

@@ -20,6 +20,7 @@ from agentstream.errors import StreamFailed
 from agentstream.ws.addresses import NOT_PUBLIC, AddressRefused, PublicEndpoint
 from agentstream.ws.connection import Dialect, StreamConnection
 from agentstream.ws.protocol import CLOSED_IN_HANDSHAKE, BotProtocol, client_factory
+from agentstream.ws.reads import Reads
 from agentstream.ws.trust import client_tls
 from agentstream.ws.turns import ReadTurns, turns_of
 from agentstream.ws.url import StreamUrl, split_url
@@ -62,6 +63,7 @@ def connect_stream(
     ping_interval_s: float = 20.0,
     ping_timeout_s: float = 10.0,
     endpoint_factory: EndpointFactory = tcp_endpoint,
+    reads: Reads | None = None,
 ) -> Deferred[StreamConnection]:
     """Connect a bot, send ``connected`` and ``start``, and fire with the connection.
 
@@ -69,6 +71,7 @@ def connect_stream(
     :param peer: an :class:`agentstream.ws.connection.IStreamPeer`. Called from when the Deferred fires.
     :param ca_file: certificates to trust for ``wss`` instead of the system's.
     :param handshake_timeout_s: seconds for connecting, TLS and the handshake together, anew for each attempt.
+    :param reads: reads the open stream's socket once a tick; without it the reactor does, as bytes come.
     :param retries: how often a failed attempt is repeated.
     :return: errbacks with StreamFailed; cancelling it gives up at once.
     """
@@ -89,6 +92,8 @@ def connect_stream(
                 connection = StreamConnection(reactor, protocol, dialect, peer, ping_interval_s, ping_timeout_s)
                 protocol.listener = connection
                 connection.open()
+                if reads is not None:
+                    protocol.be_read_by(reads)
                 return connection
         raise StreamFailed(UNREACHABLE)
 

@@ -19,6 +19,7 @@ from twisted.internet.tcp import Connection
 from twisted.python.failure import Failure
 
 from agentstream.ws.frame import PING, PONG, TEXT, FrameMaker
+from agentstream.ws.reads import Reads
 from agentstream.ws.turns import ReadTurns
 from agentstream.ws.url import StreamUrl
 
@@ -102,6 +103,7 @@ class BotProtocol(WebSocketClientProtocol):
         self._url = url
         self._turns = turns
         self._tcp: Any = None
+        self._reads: Reads | None = None
         self._plain_tcp: Connection | None = None
         self._plain_socket: Any = None
         self._is_parsing = False
@@ -151,6 +153,25 @@ class BotProtocol(WebSocketClientProtocol):
         self._update_reading()
         if not is_held:
             self._turns.admit(self)
+
+    def be_read_by(self, reads: Reads) -> None:
+        """Read once a tick, if that can be."""
+        if self._tcp is not None and self._loss is None and reads.can_take(self._tcp):
+            self._tcp.pauseProducing()
+            self._reads = reads
+            self._update_reading()
+
+    # agentstream.ws.reads.PolledReader
+
+    def read_by_reactor(self) -> None:
+        """See :class:`agentstream.ws.reads.PolledReader`."""
+        self._leave_reads()
+        self._update_reading()
+
+    def _leave_reads(self) -> None:
+        if self._reads is not None:
+            reads, self._reads = self._reads, None
+            reads.remove(self)
 
     # agentstream.ws.turns.Reader
 
@@ -223,10 +244,16 @@ class BotProtocol(WebSocketClientProtocol):
     def _update_reading(self) -> None:
         if self._tcp is None or self._loss is not None:
             return
-        if self._is_held or self._is_waiting:
-            self._tcp.pauseProducing()
-        else:
+        is_wanted = not (self._is_held or self._is_waiting)
+        if self._reads is not None:
+            if is_wanted:
+                self._reads.add(self._tcp, self)
+            else:
+                self._reads.remove(self)
+        elif is_wanted:
             self._tcp.resumeProducing()
+        else:
+            self._tcp.pauseProducing()
 
     # From Twisted
 
@@ -258,6 +285,7 @@ class BotProtocol(WebSocketClientProtocol):
         if self._drop_call is not None:
             self._drop_call.cancel()
             self._drop_call = None
+        self._leave_reads()
         self._loss = reason
         # What was read and not parsed yet may end in a close frame.
         if not (self.data or self._is_unfinished) or not (self._is_waiting or self._is_held):
@@ -297,6 +325,10 @@ class BotProtocol(WebSocketClientProtocol):
                 sentence = REFUSED.format(status)
         self.listener.handshake_failed(sentence)
         self.dropConnection(abort=True)
+
+    def dropConnection(self, abort: bool = False) -> None:
+        self._leave_reads()  # the transport reads no more
+        super().dropConnection(abort)
 
     def onMessageEnd(self) -> None:
         if not self.failedByMe:

@@ -50,8 +50,7 @@ class ReadTurns:
             return
         now = self._clock.seconds()
         if now >= self._window_end:
-            self._window_end = now + WINDOW_S
-            self._time_left = SLICE_S
+            self.renew(now)
         if self._waiting or self._time_left <= 0.0:
             self._enqueue(reader)
             return
@@ -59,6 +58,11 @@ class ReadTurns:
         self._time_left -= self._clock.seconds() - now
         if more:
             self._enqueue(reader)
+
+    def renew(self, now: float) -> None:
+        """Whoever calls this bounds the time itself: a new window begins."""
+        self._window_end = now + WINDOW_S
+        self._time_left = SLICE_S
 
     def _enqueue(self, reader: Reader) -> None:
         if reader in self._members:  # its own parsing admitted it
