@@ -205,6 +205,7 @@ class NodeService(Service):
         self.switchboard.observers.append(self._counts.observe)
         if judge is not None:
             judge.start()
+        self.plane.tick_begins = self._reads.tick_begins
         self.plane.tick_follows = self._reads.tick_follows
         self.plane.start()
         self.recordings.finish_leftovers()

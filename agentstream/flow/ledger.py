@@ -15,9 +15,6 @@ from agentstream.media.chunk_waits import Counts, percentile_ms
 from agentstream.media.measure import Spread
 from agentstream.media.playback import Playback
 
-FIRST_BYTES = 2
-"""One sample: what is behind it is joined to it without a seam."""
-
 
 @attrs.define
 class NodeLedger:
@@ -38,24 +35,21 @@ class StreamLedger:
         self._chunk_waits = chunk_waits
         self._chunks_before = chunk_waits()
         self._seconds = seconds
+        self._asked = 0.0  # when the message was that met an empty queue last
         self.to_wire = Spread(node.to_wire)
         self.queued = Spread(node.queued)
 
     def write(self, voice: Playback, pcm: bytes) -> None:
         """Queue one message's sound, and note what it waits for."""
-        self.queued.add(voice.queued_ms / 1000)
-        if len(pcm) <= FIRST_BYTES or not voice.is_silent:
-            voice.write(pcm)
-            return
         asked = self._seconds()
+        queued = voice.write(pcm, self._first_left)
+        if not queued:
+            self._asked = asked
+        self.queued.add(queued / voice.rate_hz)
 
-        def left(is_played: bool) -> None:
-            if is_played:
-                self.to_wire.add(self._seconds() - asked)
-
-        voice.write(pcm[:FIRST_BYTES])
-        voice.mark(left)
-        voice.write(pcm[FIRST_BYTES:])
+    def _first_left(self, is_played: bool) -> None:
+        if is_played:
+            self.to_wire.add(self._seconds() - self._asked)
 
     def fields(self) -> dict[str, float]:
         """For the record of the stream's end, in ms; nothing where nothing was measured."""

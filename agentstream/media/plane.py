@@ -97,6 +97,7 @@ class MediaPlane:
 
     :param random_bits: ``random_bits(n)`` gives n unpredictable bits, for SSRCs, first sequence numbers and the like.
     :param wall_clock: seconds since 1970, for the NTP time in RTCP; without it that counts from an epoch of its own.
+    :ivar tick_begins: called before anything moves in a tick, and bound to be short.
     :ivar tick_follows: called behind each tick with the time at which the next one is due, monotonic seconds.
     :param judge: the neural network that confirms who speaks; whoever made it starts and stops it.
     """
@@ -160,6 +161,7 @@ class MediaPlane:
         self.chunk_waits = ChunkWaits(rows)
         self.ended_chunk_waits = np.zeros(len(EDGES_S), np.int64)
         self.ended_chunk_waits_s = 0.0
+        self.tick_begins: Callable[[], None] = lambda: None
         self.tick_follows: Callable[[float], None] = _nothing
         self.late_slots = 0
         self.skipped_slots = 0
@@ -248,6 +250,7 @@ class MediaPlane:
         if slots > 1:
             self.late_slots += slots - 1
         try:
+            self.tick_begins()
             self.tick(slots, began)
         except Exception:
             self.log.failure("a media tick failed; the next one goes on")

@@ -115,13 +115,18 @@ class Playback:
     @property
     def queued_samples(self) -> int:
         """Samples that have been written and have not left."""
-        return self._waiting_samples + int(self._bank.fill[self._row])
+        return self._waiting_samples + self._bank.fill.item(self._row)
 
     @property
     def is_silent(self) -> bool:
         """Everything that was written has left."""
         bank, row = self._bank, self._row
         return self._is_closed or (not self.queued_samples and bool(bank.left[row] == bank.consumed[row]))
+
+    @property
+    def rate_hz(self) -> int:
+        """Samples a second of what is written."""
+        return self._bank.rate_hz
 
     @property
     def queued_ms(self) -> int:
@@ -144,30 +149,43 @@ class Playback:
     def underruns(self) -> int:
         return int(self._bank.underruns[self._row])
 
-    def write(self, pcm: bytes) -> None:
-        """Queue 16-bit little-endian samples at the bank's rate; an odd byte waits for the next call."""
+    def write(self, pcm: bytes, first_left: MarkFn | None = None) -> int:
+        """Queue 16-bit little-endian samples at the bank's rate; an odd byte waits for the next call.
+
+        :param first_left: a mark behind the first of them, which is set only when nothing was queued.
+        :return: the samples that were queued before.
+        """
         if self._odd:
             pcm, self._odd = self._odd + pcm, b""
         if len(pcm) & 1:
             pcm, self._odd = pcm[:-1], pcm[-1:]
-        if pcm:
-            self.write_samples(np.frombuffer(pcm, "<i2"))
+        if self._is_closed or not pcm:
+            return self.queued_samples
+        queued = self.queued_samples
+        if first_left is not None and not queued and self.is_silent:
+            self._set_mark(self._written - self._dropped + 1, first_left)
+        self._queue(memoryview(pcm))
+        return queued
 
     def write_samples(self, samples: npt.NDArray[np.int16]) -> None:
         """Queue int16 samples, shape (n,), contiguous; they are copied."""
-        if self._is_closed:
-            return
-        self._written += len(samples)
+        if len(samples) and not self._is_closed:
+            self._queue(memoryview(samples.view(np.uint8).data))
+
+    def _queue(self, pcm: memoryview) -> None:
+        self._written += len(pcm) >> 1
         if self._most_samples:
-            samples = samples[self._make_room(len(samples)) :]
+            pcm = pcm[2 * self._make_room(len(pcm) >> 1) :]
         if not self._waiting:
-            samples = samples[self._copy_in(samples) :]
-        if len(samples):
-            self._let_wait(memoryview(samples.view(np.uint8).data))
-            self._waiting_samples += len(samples)
-            self._budget.used += 2 * len(samples)
-            self._bank.has_more[self._row] = True
-            self._look_for_room()
+            copied = self._copy_in(pcm)
+            if copied == len(pcm):
+                return
+            pcm = pcm[copied:]
+        self._let_wait(pcm)
+        self._waiting_samples += len(pcm) >> 1
+        self._budget.used += len(pcm)
+        self._bank.has_more[self._row] = True
+        self._look_for_room()
 
     def be_live(self, most_ms: int) -> None:
         """Keep no more than this: from now on what is written beyond it drops the oldest; 0 keeps everything again.
@@ -221,19 +239,20 @@ class Playback:
             last += data[:room]
             data = data[room:]
 
-    def _copy_in(self, samples: npt.NDArray[np.int16]) -> int:
-        """Copy as many samples as the window has room for; returns how many."""
+    def _copy_in(self, pcm: memoryview) -> int:
+        """Copy as many whole samples as the window has room for; returns how many bytes those are."""
         bank, row = self._bank, self._row
-        fill = int(bank.fill[row])
-        room = bank.capacity - fill
-        count = min(len(samples), room)
-        at = (int(bank.read[row]) * bank.frame + fill) % bank.capacity
-        first = min(count, bank.capacity - at)
-        window = bank.samples[row]
-        window[at : at + first] = samples[:first]
-        if count > first:
-            window[: count - first] = samples[first:count]
-        bank.fill[row] = fill + count
+        fill, capacity = bank.fill.item(row), 2 * bank.capacity
+        count = min(len(pcm), capacity - 2 * fill)
+        at = 2 * (bank.read.item(row) * bank.frame + fill) % capacity
+        window, end = bank.windows[row], at + count
+        if end <= capacity:
+            window[at:end] = pcm if count == len(pcm) else pcm[:count]
+        else:
+            first = capacity - at
+            window[at:] = pcm[:first]
+            window[: end - capacity] = pcm[first:count]
+        bank.fill[row] = fill + (count >> 1)
         return count
 
     def fill_window(self) -> None:
@@ -246,12 +265,13 @@ class Playback:
 
     def _move_first_block(self) -> bool:
         """True when all of it has found room. Keeps no view of the block, which may yet grow."""
-        samples = np.frombuffer(self._waiting[0], "<i2")[self._taken_samples :]
-        count = self._copy_in(samples)
-        self._taken_samples += count
-        self._waiting_samples -= count
-        self._budget.used -= 2 * count
-        return count == len(samples)
+        with memoryview(self._waiting[0]) as block, block[2 * self._taken_samples :] as rest:
+            count = self._copy_in(rest)
+            is_all = count == len(rest)
+        self._taken_samples += count >> 1
+        self._waiting_samples -= count >> 1
+        self._budget.used -= count
+        return is_all
 
     def _look_for_room(self) -> None:
         queued = self.queued_samples
@@ -270,7 +290,9 @@ class Playback:
         if self._is_closed or (not self._marks and self.is_silent):
             fn(not self._is_closed)
             return
-        position = self._written - self._dropped
+        self._set_mark(self._written - self._dropped, fn)
+
+    def _set_mark(self, position: int, fn: MarkFn) -> None:
         self._marks.append((position, fn))
         if len(self._marks) == 1:
             self._bank.next_mark[self._row] = position

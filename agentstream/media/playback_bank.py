@@ -40,6 +40,7 @@ class PlaybackBank:
         self._frames = np.zeros((rows * WINDOW_FRAMES + 1, self.frame), np.int16)
         self._silence = rows * WINDOW_FRAMES
         self.samples = self._frames[:-1].reshape(rows, self.capacity)
+        self.windows = [window.data.cast("B") for window in self.samples]
         self._base = np.arange(rows, dtype=np.int64) * WINDOW_FRAMES
         self.read = np.zeros(rows, np.int64)
         self.fill = np.zeros(rows, np.int64)

@@ -25,6 +25,9 @@ from agentstream.ws.turns import SLICE_S, turns_of
 MARGIN_S = 0.0003
 """A pass begins this much earlier than passes take on average."""
 
+LAST_S = 0.0005
+"""For no longer than this a tick waits for what came behind the pass, or for what the pass could not finish."""
+
 MOST_AHEAD_S = 0.004
 """No pass begins earlier than this before its tick."""
 
@@ -67,6 +70,21 @@ class Reads:
         self._due = due
         if self._call is None and self._places:
             self._plan()
+
+    def tick_begins(self) -> None:
+        """Called at the very beginning of each tick: what has come by now leaves in it."""
+        if not self._places:
+            return
+        now = self._clock.seconds()
+        self._turns.renew(now)
+        if self._read_until(now + LAST_S):
+            self._finish()
+            if self._call is not None:
+                self._call.cancel()
+                self._call = None
+        elif self._call is None:
+            self._began = now
+            self._call = self._clock.callLater(0, self._run)
 
     def _plan(self) -> None:
         if self._due is not None:
@@ -138,17 +156,26 @@ class Reads:
         if self._began is None:
             self._began = now
         self._turns.renew(now)
-        while now < end:
-            if not self._ready and not self._look():
-                took_s = min(MOST_AHEAD_S, self._clock.seconds() - self._began)
-                self._took_s += NEWEST * (took_s - self._took_s)
-                self._began = None
-                if self._is_early():
-                    self._plan()
-                return
+        if not self._read_until(end):
+            self._call = self._clock.callLater(0, self._run)
+            return
+        self._finish()
+        if self._is_early():
+            self._plan()
+
+    def _read_until(self, end: float) -> bool:
+        """Read what there is; True when that is all, before this time."""
+        while self._ready or self._look():
             self._read(self._ready.popleft())
-            now = self._clock.seconds()
-        self._call = self._clock.callLater(0, self._run)
+            if self._clock.seconds() >= end:
+                return False
+        return True
+
+    def _finish(self) -> None:
+        if self._began is not None:
+            took_s = min(MOST_AHEAD_S, self._clock.seconds() - self._began)
+            self._took_s += NEWEST * (took_s - self._took_s)
+            self._began = None
 
     def _is_early(self) -> bool:
         """What comes until the next tick is for another pass."""

@@ -18,7 +18,7 @@ from agentstream.ws import connection as connection_module
 from agentstream.ws import reads as reads_module
 from agentstream.ws.connect import connect_stream
 from agentstream.ws.connection import StreamConnection
-from agentstream.ws.reads import MARGIN_S, MOST_AHEAD_S, Reads
+from agentstream.ws.reads import LAST_S, MARGIN_S, MOST_AHEAD_S, Reads
 from tests.ws.network import Bot, Peer, bots, open_talk, start
 from tests.ws.sockets import Loopback, SocketReactor
 from tests.ws.test_tls import Pki, make_pki
@@ -235,6 +235,30 @@ def test_a_pass_goes_on_in_slices(polled: Polled) -> None:
         shares.append(len(heard))
         assert len(shares) < 100
     assert max(later - before for before, later in zip([0, *shares], shares, strict=False)) <= 4
+
+
+def test_what_comes_behind_the_pass_is_read_as_the_tick_begins(polled: Polled) -> None:
+    polled.reactor.pass_time(SLOT_S)
+    polled.say(media(b"1"))
+    assert polled.peer.heard == []
+    polled.reads.tick_begins()
+    assert polled.peer.heard == [b"1"]
+
+
+def test_what_a_pass_has_left_is_read_as_the_tick_begins_for_a_bounded_time(polled: Polled) -> None:
+    heard = polled.peer.heard
+
+    def slowly(pcm: bytes) -> None:
+        heard.append(pcm)
+        polled.reactor.rightNow += 0.0002
+
+    polled.connection._peer = type("Slow", (Peer,), {"media_received": staticmethod(slowly)})()
+    polled.say(*[media(bytes(1600))] * 12)
+    polled.reads.tick_begins()
+    assert 1 <= len(heard) <= 1 + LAST_S / 0.0002
+    polled.tick()
+    polled.reactor.settle()
+    assert len(heard) == 12
 
 
 def test_a_transport_that_is_no_socket_is_left_alone(clock: Clock) -> None:
