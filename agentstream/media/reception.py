@@ -84,7 +84,7 @@ class Reception:
         self.close(row)
         self.statistics.reset(np.array([row]))
         self.statistics.clock(row, NARROW_CLOCK_HZ)
-        self.foreign[row] = 0
+        self.ssrc[row] = self.foreign[row] = 0
         self.refused[row] = Counter()
 
     def describe(
@@ -137,11 +137,12 @@ class Reception:
         for rings in self._all_rings():
             rings.forget_source(row)
 
-    def _skip_sequence(self, row: int, sequence: int) -> None:
+    def _skip_sequence(self, row: int, at: int) -> None:
         # What was expected would now be behind the newest.
         self._expected.forget(row)
+        sequence, ssrc = int(self._headers.sequence_number[at]), int(self._headers.ssrc[at])
         for rings in self._all_rings():
-            rings.skip_sequence(row, sequence)
+            rings.skip_sequence(row, sequence, ssrc)
 
     def _all_rings(self) -> Iterator[Rings]:
         return (rings for rings in (self._rings, self.coded, self.packets) if rings is not None)
@@ -266,6 +267,9 @@ class Reception:
             if reason is not None:
                 self.refused[numbers[at]][reason] += 1
                 is_heard[at] = False
+        is_new &= is_heard
+        if is_new.any():
+            self.statistics.new_source(rows[is_new])
         if not is_heard.any():
             return
         everything = is_heard.all()
@@ -317,8 +321,11 @@ class Reception:
         shape = (length.astype(np.int64) << 24) | (offset.astype(np.int64) << 8) | codec_of
         shape[~is_audio] = -1
         for key in np.unique(shape).tolist():
+            if key < 0:
+                continue  # not audio
             if key < 1 << 24:
-                continue  # not audio, or a packet without a payload
+                self._skip_empty(rows[shape == key], np.flatnonzero(shape == key))
+                continue
             size, start, codec = key >> 24, key >> 8 & 0xFFFF, self._codecs[key & 0xFF]
             which = np.flatnonzero(shape == key)
             placed = self._placed(codec, self._datagrams[which, start : start + size])
@@ -328,6 +335,11 @@ class Reception:
             sequences, timestamps = headers.sequence_number[which], headers.timestamp[which]
             rings.insert(rows[which], sequences, timestamps, headers.ssrc[which], voice)
             self._expect(rows[which], which, rings, rings.units(voice))
+
+    def _skip_empty(self, rows: IntArray, places: npt.NDArray[np.intp]) -> None:
+        """Packets of audio without a payload are counted, and nothing else."""
+        for row, at in zip(rows.tolist(), places.tolist(), strict=True):
+            self._skip_sequence(row, at)
 
     def _take_packets(
         self, packets: PacketRings, places: npt.NDArray[np.intp], rows: IntArray, codec_of: npt.NDArray[np.uint8]
@@ -398,12 +410,12 @@ class Reception:
         headers = self._headers
         start = int(headers.payload_offset[at])
         payload = self._datagrams[at, start : start + int(headers.payload_length[at])].tobytes()
-        self._skip_sequence(row, int(headers.sequence_number[at]))
+        self._skip_sequence(row, at)
         receiver = self._digits[row]
         if receiver is None:
             return
         try:
-            found = receiver.receive(payload, int(headers.timestamp[at]), now)
+            found = receiver.receive(payload, int(headers.timestamp[at]), now, int(headers.ssrc[at]))
         except RemoteProtocolError as error:
             self.refused[row][error.sentence] += 1
             return
@@ -417,7 +429,7 @@ class Reception:
         self._expected.forget(row)
         if not noise:
             self.refused[row][NO_NOISE_LEVEL] += 1
-            self._skip_sequence(row, sequence)
+            self._skip_sequence(row, at)
         elif self._hears[row]:
             self._rings.pause(row, sequence, int(headers.timestamp[at]), int(headers.ssrc[at]), noise)
 
@@ -442,4 +454,4 @@ class Reception:
             else:
                 self.refused[row]["The payload type was not negotiated."] += 1
                 if self.latched[row] == sources[at]:
-                    self._skip_sequence(row, int(headers.sequence_number[at]))
+                    self._skip_sequence(row, at)

@@ -25,6 +25,7 @@ from agentstream.audio.conceal import NO_ROWS, Concealment
 from agentstream.media.delay import PlayoutDelay
 from agentstream.media.pauses import Pauses
 from agentstream.media.seams import Seams
+from agentstream.rtp.statistics import MAX_MISORDER
 
 BLOCKS = 64
 """Blocks in a row's ring, 640 ms; a power of two."""
@@ -47,6 +48,8 @@ LONGEST_WAIT_S = (BLOCKS - 2 * BLOCKS_A_SLOT) * 0.01
 """Less than the time that a block's place in the ring takes to come round."""
 
 EMPTY, VOICE, SILENCE = 0, 1, 2
+
+STRAY = "The packet has no place in the stream that is heard."
 
 _AHEAD = np.arange(timescale.BLOCKS)
 
@@ -114,6 +117,7 @@ class Rings:
         self._concealment = Concealment(rows, self.block)
         self._seams = Seams(rows, self.block)
         self._candidates: dict[int, _Candidate] = {}
+        self._restarts: dict[int, int] = {}  # the number that would confirm one far behind the newest
         self._remainders: dict[int, _Remainder] = {}
         self._pauses: Pauses | None = None  # made for the first comfort noise
         # Scratch for playout, so that a steady tick allocates nothing that grows with the rows.
@@ -124,6 +128,7 @@ class Rings:
         # Counters by row, of blocks or packets.
         self.late = np.zeros(rows, np.int64)
         self.duplicate = np.zeros(rows, np.int64)
+        self.stray = np.zeros(rows, np.int64)  # fitted no anchor, and nothing followed that did
         self.reanchored = np.zeros(rows, np.int64)
         self.concealed = np.zeros(rows, np.int64)
         self.starved = np.zeros(rows, np.int64)
@@ -144,6 +149,7 @@ class Rings:
         self._concealment.reset(np.array([row]))
         self._seams.forget(row)
         self._candidates.pop(row, None)
+        self._restarts.pop(row, None)
         self._remainders.pop(row, None)
         self._standing.pop(row, None)
         if self._pauses is not None:
@@ -151,6 +157,7 @@ class Rings:
         for counter in (
             self.late,
             self.duplicate,
+            self.stray,
             self.reanchored,
             self.concealed,
             self.starved,
@@ -162,7 +169,7 @@ class Rings:
     def forget_source(self, row: int) -> None:
         """The next packet anchors anew: a new remote description, or a new latched source."""
         self._anchored[row] = False
-        self._candidates.pop(row, None)
+        self._leave_candidate(row)
         self._remainders.pop(row, None)
         if self._pauses is not None:
             self._pauses.close(row)
@@ -208,8 +215,7 @@ class Rings:
             rows, sequences, first, voice = rows[fits], sequences[fits], first[fits], voice[fits]
         self._late_run[rows] = 0
         if self._candidates:
-            for row in rows.tolist():
-                self._candidates.pop(row, None)
+            self._leave_candidates(rows)
         self._follow_sequence(rows, sequences, first, blocks)
         base = self._base[rows]
         for part in range(blocks):
@@ -233,8 +239,7 @@ class Rings:
             return False
         self.delay.observe(rows, ahead)
         if self._candidates:
-            for row in rows.tolist():
-                self._candidates.pop(row, None)
+            self._leave_candidates(rows)
         self._late_run[rows] = 0
         self._next_sequence[rows] += np.uint16(1)
         self._end_block[rows] = first + blocks
@@ -279,9 +284,25 @@ class Rings:
             self._next_sequence[rows] = sequences + np.uint16(1)
             self._end_block[rows] = first + blocks
         else:
+            self._confirm_restarts(rows, sequences, step, newer)
             ahead = rows[newer]
             self._next_sequence[ahead] = sequences[newer] + np.uint16(1)
             self._end_block[ahead] = first[newer] + blocks
+
+    def _confirm_restarts(
+        self,
+        rows: IntArray,
+        sequences: npt.NDArray[np.uint16],
+        step: npt.NDArray[np.int16],
+        newer: npt.NDArray[np.bool_],
+    ) -> None:
+        """Numbers far behind the newest are late, or the newest was none: two in sequence settle it (RFC 3550 A.1)."""
+        for at in np.flatnonzero(step < -MAX_MISORDER).tolist():
+            row, sequence = int(rows[at]), int(sequences[at])
+            if self._restarts.pop(row, None) == sequence:
+                newer[at] = True
+            else:
+                self._restarts[row] = (sequence + 1) & 0xFFFF
 
     def _fill_with_silence(self, row: int, until: int) -> None:
         begin = max(int(self._end_block[row]), int(self._play_block[row]), until - BLOCKS)
@@ -290,8 +311,12 @@ class Rings:
             if self._status[at] == EMPTY:
                 self._status[at] = SILENCE
 
-    def skip_sequence(self, row: int, sequence: int) -> None:
+    def skip_sequence(self, row: int, sequence: int, ssrc: int) -> None:
         """A packet that carries no audio of its own (a telephone-event) has this sequence number: it is not lost."""
+        if int(self._anchor_ssrc[row]) == ssrc:  # another source has numbers of its own
+            self._skip(row, sequence)
+
+    def _skip(self, row: int, sequence: int) -> None:
         if (sequence - int(self._next_sequence[row])) & 0xFFFF < 0x8000:
             self._next_sequence[row] = (sequence + 1) & 0xFFFF
 
@@ -307,7 +332,7 @@ class Rings:
                 each = np.array([row]), np.array([sequence], np.uint16), np.array([at])
                 self._follow_sequence(*each, blocks=0)
             else:
-                self.skip_sequence(row, sequence)
+                self._skip(row, sequence)
         if self._pauses is None:
             self._pauses = Pauses(len(self._base), self.block)
         self._pauses.begin(row, begin, noise)
@@ -340,7 +365,7 @@ class Rings:
         if rest:
             units = self._units(len(voice))
             self._remainders[row] = _Remainder((timestamp + units) & 0xFFFFFFFF, samples[-rest:].copy())
-        self._candidates.pop(row, None)
+        self._leave_candidate(row)
         if ahead < 0:
             if self._end_block[row] <= self._play_block[row] and self.delay.is_adaptive:
                 # Nothing is behind it: all that comes is as late as this one.
@@ -387,6 +412,7 @@ class Rings:
         """A new anchor takes two packets in sequence; the first is kept so that nothing of the new talk is lost."""
         before = self._candidates.pop(row, None)
         if before is None or before.ssrc != ssrc or sequence != (before.sequence + 1) & 0xFFFF:
+            self.stray[row] += before is not None
             self._candidates[row] = _Candidate(ssrc, sequence, timestamp, voice.copy())
             return
         self._reanchor(row, ssrc, before.timestamp, before.sequence)
@@ -398,6 +424,16 @@ class Rings:
             if 0 <= offset < BLOCKS // 2:
                 whole = len(samples) // self.block * self.block
                 self._write(row, int(self._anchor_block[row]) + offset, number, samples[:whole])
+            else:
+                self.stray[row] += 1
+
+    def _leave_candidates(self, rows: IntArray) -> None:
+        for row in self._candidates.keys() & set(rows.tolist()):
+            self._leave_candidate(row)
+
+    def _leave_candidate(self, row: int) -> None:
+        """The row's anchor holds: what did not fit it is heard by nobody."""
+        self.stray[row] += self._candidates.pop(row, None) is not None
 
     def _reanchor(self, row: int, ssrc: int, timestamp: int, sequence: int) -> None:
         self._remainders.pop(row, None)
@@ -410,6 +446,7 @@ class Rings:
         self.delay.forget(row)
         self._seams.forget(row)
         self._standing.pop(row, None)
+        self._restarts.pop(row, None)
         self._anchor_ssrc[row] = ssrc
         self._anchor_timestamp[row] = timestamp
         self._anchor_block[row] = self._play_block[row] + self.delay.blocks[row]
@@ -424,7 +461,7 @@ class Rings:
     def _write(self, row: int, first: int, sequence: int, samples: Samples) -> None:
         blocks = len(samples) // self.block
         if not blocks:
-            self.skip_sequence(row, sequence)
+            self._skip(row, sequence)
             return
         at_row = np.array([row], np.int64)
         self._follow_sequence(at_row, np.array([sequence], np.uint16), np.array([first], np.int64), blocks)

@@ -100,24 +100,31 @@ class DigitReceiver:
     _reported: tuple[int, int] | None = None
     """The event and the timestamp of the last segment that was reported."""
     _last_seen: float = 0.0
+    _ssrc: int = 0
 
     @property
     def is_pressed(self) -> bool:
         """A digit has begun and has not been reported: ``expire`` has to be called."""
         return self._press is not None
 
-    def receive(self, payload: bytes, timestamp: int, now: float) -> tuple[Digit, ...]:
+    def receive(self, payload: bytes, timestamp: int, now: float, ssrc: int = 0) -> tuple[Digit, ...]:
         """Take the payload of one RTP packet; returns the digits that are over.
 
         :param timestamp: the packet's RTP timestamp: where the event began.
         :param now: monotonic seconds.
+        :param ssrc: of the packet; another source's timestamps have nothing to do with those before.
         :raises RemoteProtocolError: when the payload is no telephone-event.
         """
         events = TelephoneEvent.parse(payload)
+        over: list[Digit] = []
+        if ssrc != self._ssrc:
+            self._ssrc = ssrc
+            if self._press is not None:
+                over.append(self._report(self._press))
+            self._reported = None
         if self._press is None and now - self._last_seen > FORGOTTEN_AFTER_S:
             self._reported = None
         self._last_seen = now
-        over: list[Digit] = []
         for event in events:
             self._take(event, timestamp, over)
             # "The first event starts at the RTP timestamp, each next one where the one before it ends" (2.5.1.5).

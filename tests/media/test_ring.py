@@ -178,6 +178,49 @@ def test_two_ssrcs_interleaved_keep_the_first() -> None:
     assert heard[6:] == [1] * (len(heard) - 6)
 
 
+def test_a_sequence_that_jumps_back_is_followed() -> None:
+    """Numbers from anywhere else in time: two in sequence, and a loss behind them is one again."""
+    line = Line()
+    for at, sequence in enumerate([*range(10), *range(-30000, -29990)]):
+        if at != 15:
+            line.insert(sequence, 160 * at, 5)
+        line.play()
+    assert line.rings.concealed[1] == 2, "the one that is missing behind the jump"
+    assert (line.rings.late[1], line.rings.reanchored[1]) == (0, 0)
+
+
+def test_one_number_from_elsewhere_changes_little() -> None:
+    """A packet whose number alone is 30,000 ahead: those behind it are no older than it, and what is lost is known."""
+    line = Line()
+    for at in range(30):
+        if at != 20:
+            line.insert(at + 30000 * (at == 10), 160 * at, 5)
+        line.play()
+    assert (line.rings.concealed[1], line.rings.late[1], line.rings.reanchored[1]) == (2, 0, 0)
+
+
+def test_the_numbers_of_another_source_are_its_own() -> None:
+    """Digits under an SSRC of their own, with numbers of their own."""
+    line = Line()
+    for at in range(30):
+        if at != 20:
+            line.insert(at, 160 * at, 5)
+        if at % 5 == 0:
+            line.rings.skip_sequence(1, 20000 + at, ssrc=77)
+        line.play()
+    assert line.rings.concealed[1] == 2
+
+
+def test_what_fits_no_anchor_is_counted() -> None:
+    line = Line()
+    for number in range(20):
+        line.insert(number, 160 * number, 1)
+        line.insert(5 * number, 7777 * number, 2, ssrc=10)
+        line.play()
+    # The last one may yet be followed by another.
+    assert line.rings.stray[1] == 19
+
+
 def test_a_path_that_became_longer_is_followed_at_once() -> None:
     line = Line()
     for number in range(10):

@@ -138,6 +138,18 @@ def test_several_events_in_one_packet() -> None:
     assert receiver.receive(TelephoneEvent(2, True, 5, 480).serialise(), 1400, 0.1) == (Digit("2", 60, 5),)
 
 
+def test_another_source_has_timestamps_of_its_own() -> None:
+    receiver = DigitReceiver()
+    end = TelephoneEvent(5, True, 10, 800).serialise()
+    assert [digit.digit for digit in receiver.receive(end, 90_000, 1.0, ssrc=1)] == ["5"]
+    assert [digit.digit for digit in receiver.receive(end, 8_000, 1.5, ssrc=2)] == ["5"]
+    assert receiver.receive(end, 8_000, 1.6, ssrc=2) == ()
+    begun = TelephoneEvent(6, False, 10, 160).serialise()
+    assert receiver.receive(begun, 16_000, 2.0, ssrc=2) == ()
+    found = receiver.receive(TelephoneEvent(7, True, 10, 800).serialise(), 10, 2.1, ssrc=3)
+    assert [(digit.digit, digit.duration_ms) for digit in found] == [("6", 20), ("7", 100)]
+
+
 def test_reset_forgets_the_press_and_the_report() -> None:
     receiver = DigitReceiver()
     receiver.receive(TelephoneEvent(3, False, 5, 160).serialise(), 1000, 0.0)
