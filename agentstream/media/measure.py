@@ -60,6 +60,8 @@ class LegStatistics:
     """What one leg's wire saw; packets unless said otherwise.
 
     :ivar lost: missing sequence numbers (RFC 3550 A.3); never below zero.
+    :ivar misplaced: whose sequence number fitted nowhere and was not confirmed by the next one (RFC 3550 A.1); they are
+        heard where their timestamps say.
     :ivar jitter_ms: interarrival jitter (RFC 3550 A.8) of the ticks that found the packets, so in steps of 20 ms.
     :ivar concealed_ms: lost audio that was made up.
     :ivar playout_ms: the delay by which the far end's sound is held back now.
@@ -81,6 +83,7 @@ class LegStatistics:
 
     received: int
     lost: int
+    misplaced: int
     late: int
     duplicate: int
     jitter_ms: float

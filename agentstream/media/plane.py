@@ -37,7 +37,7 @@ from agentstream.media.rates import STREAM_RATES_HZ, StreamRate
 from agentstream.media.reception import Reception
 from agentstream.media.recording import Tapes
 from agentstream.media.reports import Reports
-from agentstream.media.ring import LEAST_MS, MOST_MS, Rings
+from agentstream.media.ring import LEAST_MS, MOST_MS, STRAY, Rings
 from agentstream.media.silence import SilenceWatch
 from agentstream.media.silero import Judge
 from agentstream.media.slack import SlackCollector
@@ -150,6 +150,7 @@ class MediaPlane:
         self._high = 0
         self._legs: dict[int, MediaLeg] = {}
         self._digits: list[tuple[MediaLeg, str, int]] = []
+        self._digits_left: list[MediaLeg] = []
         self._tick_number = 0
         self._late_in_a_row = 0
         self._due_at = 0.0
@@ -268,7 +269,7 @@ class MediaPlane:
             self._send(high, slots)
             self._receive(now)
             self._reports.send_due(now)
-            if self._digits:
+            if self._digits or self._digits_left:
                 self._tell_digits()
             self._hear(high, slots)
             self.tapes.end_tick(slots - MOST_HEARD_SLOTS)
@@ -315,26 +316,41 @@ class MediaPlane:
 
     def _receive(self, now: float) -> None:
         arrived, views = self._arrived, self._reception.views
-        for _ in range(READS_A_TICK):
+        flooded: set[int] = set()
+        for number in range(READS_A_TICK):
             if not self._ports.receive(views, arrived):
                 return
             self._reception.take(arrived, self._tick_number, now)
             if arrived.control:
                 self._reports.receive(arrived.control, self._tick_number, now)
-        self._ports.discard()
+            if number:
+                # What comes to others while the passes go on is theirs, and waits for the next tick.
+                found = {row for row, _, _ in arrived.control}.union(arrived.rows)
+                flooded = found if number == 1 else flooded & found
+        self._ports.discard(flooded)
+
+    def _tell(self, fn: Callable[..., object], *news: object) -> None:
+        """Somebody's mistake about their news is their own: the tick and every other call go on."""
+        try:
+            fn(*news)
+        except Exception:
+            self.log.failure("what the media plane told a call failed there")
 
     def _tell_digits(self) -> None:
         # Told behind the receive pass and not in it: what a digit sets off may close a leg and open another in its row.
+        left, self._digits_left = self._digits_left, []
+        for leg in left:
+            self._tell(leg.digits_left)
         digits, self._digits = self._digits, []
         for leg, digit, duration_ms in digits:
             if leg.is_open:
-                leg.on_digit(digit, duration_ms)
+                self._tell(leg.on_digit, digit, duration_ms)
 
     def _tell_speech(self) -> None:
         # Whom it is about is settled first: what one is told may close a leg and open another in its row.
         for leg, change in [(self._legs.get(row), change) for row, change in self._speech.take()]:
             if leg is not None and leg.is_open:
-                leg.on_speech(change)
+                self._tell(leg.on_speech, change)
 
     def heard_ms(self, row: int) -> int:
         """Milliseconds of sound, silence included, that a row has heard since its leg was opened."""
@@ -354,7 +370,7 @@ class MediaPlane:
         changes = self._silence.look(self._high, self._tick_number, heard, reported)
         for leg, change in [(self._legs[row], change) for row, change in changes]:
             if leg.is_open:  # what the one before was told may have closed it
-                leg.on_rtp(change)
+                self._tell(leg.on_rtp, change)
 
     def _hear(self, high: int, slots: int) -> None:
         heard, track, wide = self._heard[:high], self._tracks[INBOUND], self._wide
@@ -400,7 +416,7 @@ class MediaPlane:
     def _end_digits(self, row: int) -> None:
         leg = self._legs.get(row)
         if leg is not None:
-            leg.digits_left()
+            self._digits_left.append(leg)
 
     def describe(self, row: int, plan: MediaPlan, signalling_host: str, nat: str) -> None:
         """Point a row at what its far end described."""
@@ -505,12 +521,15 @@ class MediaPlane:
 
     def statistics(self, row: int) -> LegStatistics:
         """What a row's wire has seen so far."""
-        wire, refused = self._reception.statistics, self._reception.refused[row]
+        wire, refused = self._reception.statistics, dict(self._reception.refused[row])
         rings = self._rings_of(row)
+        if stray := sum(int(ring.stray[row]) for ring in rings):
+            refused[STRAY] = stray
         waited = self.waits(row)
         return LegStatistics(
             received=int(wire.received[row]),
             lost=max(0, wire.lost(row)),
+            misplaced=int(wire.discarded[row]),
             late=self._late(row),
             duplicate=sum(int(ring.duplicate[row]) for ring in rings),
             jitter_ms=round(wire.jitter_ms(row), 2),
@@ -524,7 +543,7 @@ class MediaPlane:
             left_out_ms=sum(int(ring.left_out[row]) for ring in rings) * 10,
             foreign=int(self._reception.foreign[row]),
             discarded=self._ports.discarded[row],
-            refused=dict(refused),
+            refused=refused,
             sent=int(self._egress.sent[row]),
             send_errors=int(self._egress.refused[row]),
             underruns=int(self._playback.underruns[row] + sum(r.bank.underruns[row] for r in self._rates.values())),

@@ -49,7 +49,7 @@ class Pass:
     :ivar lengths: the received length of each datagram in bytes.
     :ivar sources: the source address of each datagram.
     :ivar others: the places of those that are not from the source that their row is settled on.
-    :ivar control: RTCP of any row, from its odd port: (row, datagram, source).
+    :ivar control: RTCP of any row, from its odd port: (row, datagram, source); at most PACKET_CAPACITY bytes of it.
     """
 
     rows: list[int] = attrs.Factory(list)
@@ -94,8 +94,9 @@ class DatagramPorts(Protocol):
     def receive(self, inbox: list[memoryview], into: Pass) -> bool:
         """Read one datagram from every readable port, RTP into ``inbox[i]``; False when none was readable."""
 
-    def discard(self) -> None:
-        """Throw away what is still readable, at most DISCARDS_A_TICK a port, counted in ``discarded[row]``."""
+    def discard(self, rows: set[int]) -> None:
+        """Throw away what these rows have still to read, at most DISCARDS_A_TICK a port, counted in
+        ``discarded[row]``."""
 
     def release(self, now: float) -> None:
         """Free the pairs whose quarantine is over. Once a second is enough."""
@@ -333,7 +334,7 @@ class KernelPorts:
         rows, lengths, sources, others = into.rows, into.lengths, into.sources, into.others
         by_fd = self._by_fd
         caught = []
-        found = self._poll.readable(0, 2 * len(inbox) + 1)
+        found = self._poll.readable(0, 3 * len(inbox) + 1)
         if not found:
             return False
         at = 0
@@ -387,17 +388,18 @@ class KernelPorts:
         except OSError:
             self.socket_errors += 1
             return
-        if length < PACKET_CAPACITY:
-            into.control.append((row, bytes(self._scratch[:length]), source))
+        into.control.append((row, bytes(self._scratch[:length]), source))
 
-    def discard(self) -> None:
-        for fd, _events in self._poll.readable(0, 2 * len(self.discarded) + 1):
+    def discard(self, rows: set[int]) -> None:
+        for fd, _events in self._poll.readable(0, 3 * len(self.discarded) + 1):
             row, read = self._by_fd[fd][:2] if fd in self._by_fd else self._catchers[fd]
+            row = row if row >= 0 else -1 - row
+            if row not in rows:
+                continue
             try:
                 for _ in range(DISCARDS_A_TICK):
                     read(self._scratch)
-                    if row >= 0:
-                        self.discarded[row] += 1
+                    self.discarded[row] += 1
             except OSError:
                 continue
 

@@ -15,6 +15,16 @@ from agentstream.media.playback_bank import PlaybackBank
 STREAM_RATES_HZ = (8000, 16000, 24000)
 
 Samples = npt.NDArray[np.int16]
+Rows = npt.NDArray[np.intp]
+
+
+def add_clipped(to: Samples, rows: Rows, more: Samples) -> None:
+    """Add int16 (k, n) to these rows of ``to``, without wrapping."""
+    there = to[rows]
+    if there.any():
+        to[rows] = np.clip(there.astype(np.int32) + more, -32768, 32767)
+    else:
+        to[rows] = more
 
 
 class StreamRate:
@@ -51,5 +61,5 @@ class StreamRate:
             return None
         spoken = self._spoken[:high]
         self.bank.take(high, spoken)
-        outgoing[rows] += self._lower.convert(rows, spoken[rows])
+        add_clipped(outgoing, rows, self._lower.convert(rows, spoken[rows]))
         return spoken

@@ -18,7 +18,7 @@ import numpy as np
 
 from agentstream.errors import RemoteProtocolError
 from agentstream.media.egress import Egress, Sender
-from agentstream.media.ports import Address
+from agentstream.media.ports import PACKET_CAPACITY, Address
 from agentstream.media.reception import Reception
 from agentstream.rtp.emodel import impairment_of, mean_opinion_score, opinion, rating
 from agentstream.rtp.interval import next_interval
@@ -44,6 +44,9 @@ READ_A_TICK = 4
 
 REMEMBERED_REPORTS = 4
 """Sender reports of ours that an answer may still refer to."""
+
+TOO_MANY = "More RTCP packets than a tick reads."
+OVERSIZE = "The RTCP packet fills the receive row: it may have been cut."
 
 SLOT_MS = 20
 
@@ -318,7 +321,10 @@ class Reports:
                 session.read_tick, session.read = tick, 0
             session.read += 1
             if session.read > READ_A_TICK:
-                self._reception.refused[row]["More RTCP packets than a tick reads."] += 1
+                self._reception.refused[row][TOO_MANY] += 1
+                continue
+            if len(data) >= PACKET_CAPACITY:
+                self._reception.refused[row][OVERSIZE] += 1
                 continue
             try:
                 packets = parse(data)

@@ -15,7 +15,7 @@ from agentstream.audio.codecs import Codec
 from agentstream.audio.resample import Resampler
 from agentstream.media.coded import CodedRings
 from agentstream.media.packets import PacketRings
-from agentstream.media.rates import StreamRate
+from agentstream.media.rates import StreamRate, add_clipped
 from agentstream.media.track import WideFrames
 
 WIDE_HZ = 16000
@@ -23,12 +23,6 @@ NARROW_HZ = 8000
 
 Pcm = npt.NDArray[np.int16]
 Rows = npt.NDArray[np.intp]
-
-
-def add_clipped(to: Pcm, rows: Rows, more: Pcm) -> None:
-    """Add int16 (k, n) to these rows of ``to``, without wrapping."""
-    total = to[rows].astype(np.int32) + more
-    to[rows] = np.clip(total, -32768, 32767)
 
 
 class WideRows:

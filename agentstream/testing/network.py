@@ -136,7 +136,8 @@ class MemoryPorts:
         into.forget()
         for row, control in self._controls.items():
             if control:
-                into.control.append((row, *control.popleft()))
+                data, source = control.popleft()
+                into.control.append((row, data[:PACKET_CAPACITY], source))
         for row, queue in self._queues.items():
             if queue:
                 data, source = queue.popleft()
@@ -148,13 +149,12 @@ class MemoryPorts:
                 into.sources.append(source)
         return bool(into.rows or into.control)
 
-    def discard(self) -> None:
-        for control in self._controls.values():
-            control.clear()
-        for row, queue in self._queues.items():
-            for _ in range(min(len(queue), DISCARDS_A_TICK)):
-                queue.popleft()
-                self.discarded[row] += 1
+    def discard(self, rows: set[int]) -> None:
+        for row in rows:
+            for queue in (self._queues[row], self._controls[row]):
+                for _ in range(min(len(queue), DISCARDS_A_TICK)):
+                    queue.popleft()
+                    self.discarded[row] += 1
 
     def release(self, now: float) -> None:
         """Nothing rests here: closed ports are free at once."""

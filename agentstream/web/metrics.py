@@ -37,6 +37,7 @@ SLICE = 20
 RTP_DOCS = {
     "received": "RTP packets from the sources that are heard.",
     "lost": "Sequence numbers that never came.",
+    "misplaced": "Packets whose sequence numbers fitted nowhere.",
     "late": "Packets that came behind their time.",
     "duplicate": "Packets that came twice.",
     "foreign": "Packets from sources that are not heard.",

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import itertools
+
 import numpy as np
 import pytest
 from hypothesis import given
@@ -10,9 +12,11 @@ from hypothesis import strategies as st
 from agentstream.audio import g711
 from agentstream.errors import ResourceError
 from agentstream.media.plane import MOST_SENT_SLOTS
+from agentstream.media.ports import DISCARDS_A_TICK, READS_A_TICK, Pass
 from agentstream.rtp.events import TelephoneEvent
 from agentstream.rtp.packet import Packet
-from tests.media.kit import SLOT_S, World, decode, make_plan, make_world, ulaw_noise
+from tests.conftest import LoggedFailures
+from tests.media.kit import SERVER, SLOT_S, World, decode, make_plan, make_world, ulaw_noise
 
 
 def test_a_leg_sends_every_20_ms_silence_included(world: World) -> None:
@@ -243,6 +247,31 @@ def test_a_callback_may_close_its_leg(world: World) -> None:
     assert by_chunk.leg.statistics().sent == 1
 
 
+def test_what_is_told_of_digits_that_have_left_may_close_others(world: World) -> None:
+    """Both have digits on their way in the same tick, and the one ends the other's leg."""
+    first, second, other = (world.call() for _ in range(3))
+    second.leg.send_digits("1", duration_ms=20)
+    first.leg.send_digits("1", duration_ms=20).addCallback(lambda _: second.leg.close())
+    world.ticks(20)
+    assert world.plane.legs == 2
+    assert [len(far.got) for far in (first, other)] == [20, 20]
+    numbers = [packet.timestamp for packet in other.got]
+    assert [(number - numbers[0]) & 0xFFFFFFFF for number in numbers] == list(range(0, 20 * 160, 160))
+
+
+def test_a_mistake_about_a_digit_is_its_makers_own(world: World, logged_failures: LoggedFailures) -> None:
+    bad, good = world.call(), world.call()
+    told: list[str] = []
+    bad.leg.on_digit = lambda digit, duration_ms: 1 // 0
+    good.leg.on_digit = lambda digit, duration_ms: told.append(digit)
+    heard = world.record(good.leg)
+    for far in (bad, good):
+        far.send(far.packet(TelephoneEvent(7, True, 10, 800).serialise(), 101))
+    world.ticks(1)
+    assert told == ["7"] and len(heard) == 1
+    assert len(logged_failures.take(ZeroDivisionError)) == 1
+
+
 @given(st.lists(st.binary(max_size=300), max_size=30))
 def test_any_bytes_on_an_rtp_port(packets: list[bytes]) -> None:
     world = make_world(2)
@@ -271,6 +300,33 @@ def test_a_flood_costs_its_own_row(world: World) -> None:
     assert counts.received + counts.discarded <= 1000
     assert sum(int(chunk[0]) == int(decode(b"\x31")[0]) for chunk in heard) == 10
     assert len(other.got) == 15
+
+
+def test_what_comes_to_others_while_a_flood_is_read_is_theirs(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Their packet is there when the eighth pass is over, where only the flood is thrown away."""
+    far, other = world.call(), world.call()
+    heard = world.record(other.leg)
+    ports = world.plane._ports
+    receive, passes = ports.receive, itertools.count(1)
+
+    def receive_and_wait(inbox: list[memoryview], into: Pass) -> bool:
+        found = receive(inbox, into)
+        if next(passes) % READS_A_TICK == 0:
+            other.say(b"\x31" * 160)
+        return found
+
+    monkeypatch.setattr(ports, "receive", receive_and_wait)
+    for _ in range(20):
+        for _ in range(100):
+            far.say(b"\x30" * 160)
+        far.network.send(b"no RTCP", far.address, (SERVER, far.leg.port + 1))
+        world.ticks(1)
+    monkeypatch.undo()
+    assert far.leg.statistics().discarded == 20 * DISCARDS_A_TICK
+    world.ticks(4)
+    counts = other.leg.statistics()
+    assert (counts.received, counts.lost, counts.discarded, counts.concealed_ms) == (20, 0, 0, 0)
+    assert sum(int(chunk[0]) == int(decode(b"\x31")[0]) for chunk in heard) == 20
 
 
 def test_encode_tables_are_what_is_sent(world: World) -> None:

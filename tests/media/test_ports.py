@@ -67,7 +67,7 @@ def test_one_datagram_a_row_and_pass(ports: KernelPorts, phone: socket.socket) -
 
 
 @pytest.mark.rfc(3550)
-def test_rtcp_is_bound_and_handed_on_unless_it_is_oversize(ports: KernelPorts, phone: socket.socket) -> None:
+def test_rtcp_is_bound_and_handed_on(ports: KernelPorts, phone: socket.socket) -> None:
     port = ports.open(0, 0.0)
     phone.sendto(b"report", (HOST, port + 1))
     views, arrived = inbox(), Pass()
@@ -76,9 +76,9 @@ def test_rtcp_is_bound_and_handed_on_unless_it_is_oversize(ports: KernelPorts, p
     assert arrived.control == [(0, b"report", phone.getsockname())]
     ports.control_sender(0)(memoryview(b"back"), phone.getsockname())
     assert phone.recvfrom(100) == (b"back", (HOST, port + 1))
-    phone.sendto(bytes(PACKET_CAPACITY), (HOST, port + 1))
+    phone.sendto(bytes(PACKET_CAPACITY + 9), (HOST, port + 1))
     assert ports.receive(views, arrived)
-    assert arrived.control == []
+    assert [len(data) for _, data, _ in arrived.control] == [PACKET_CAPACITY], "who reads it knows by that"
     assert not ports.receive(views, arrived)
 
 
@@ -86,10 +86,29 @@ def test_what_a_tick_leaves_is_discarded_and_counted(ports: KernelPorts, phone: 
     port = ports.open(1, 0.0)
     for _ in range(DISCARDS_A_TICK + 5):
         phone.sendto(b"flood", (HOST, port))
-    ports.discard()
+    ports.discard({0, 1})
     assert ports.discarded[1] == DISCARDS_A_TICK
-    ports.discard()
+    ports.discard({0, 1})
     assert ports.discarded[1] == DISCARDS_A_TICK + 5
+
+
+def test_only_what_floods_is_discarded(phone: socket.socket) -> None:
+    first = free_pair()
+    ports = KernelPorts(HOST, first, first + 9, 4)
+    flooded, other = ports.open(0, 0.0), ports.open(1, 0.0)
+    for number in range(3):
+        phone.sendto(b"flood", (HOST, flooded))
+        phone.sendto(b"flood of RTCP", (HOST, flooded + 1))
+        phone.sendto(b"voice %d" % number, (HOST, other))
+    ports.discard({0})
+    assert ports.discarded[:2] == [6, 0]
+    views, arrived = inbox(), Pass()
+    heard = []
+    while ports.receive(views, arrived):
+        assert (arrived.rows, arrived.control) == ([1], [])
+        heard.append(bytes(views[0][: arrived.lengths[0]]))
+    assert heard == [b"voice 0", b"voice 1", b"voice 2"]
+    ports.stop()
 
 
 def test_a_refused_peer_is_counted_and_not_raised(ports: KernelPorts) -> None:
@@ -100,7 +119,7 @@ def test_a_refused_peer_is_counted_and_not_raised(ports: KernelPorts) -> None:
     for _ in range(3):
         ports.sender(0)(memoryview(b"x"), nobody)
     ports.receive(inbox(), Pass())
-    ports.discard()
+    ports.discard({0, 1})
 
 
 def test_a_pair_rests_two_seconds(ports: KernelPorts) -> None:
