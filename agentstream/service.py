@@ -40,6 +40,7 @@ from agentstream.media.slack import SlackCollector
 from agentstream.net.connections import ConnectionLimits
 from agentstream.net.edge import SipEdge
 from agentstream.sip.grammar import format_host
+from agentstream.sip.session_timer import Intervals
 from agentstream.testing.bot import DEFAULT_LISTEN, echo_bot_service
 from agentstream.web.counts import CallCounts
 from agentstream.web.http import node_site
@@ -176,6 +177,7 @@ class NodeService(Service):
             advertise_v6=config.sip.advertise_v6,
             limits=ConnectionLimits(all=config.sip.max_connections, per_host=config.sip.max_connections_per_host),
             is_allowed=lambda host: self.switchboard.is_allowed(host),
+            intervals=Intervals(config.sip.session_expires_s, config.sip.min_session_expires_s),
         )
         self.switchboard = Switchboard(
             reactor,

@@ -123,6 +123,20 @@ class Sip:
         doc="TCP connections at once from one address.",
         range=(1, 10000),
     )
+    session_expires_s: int = setting(
+        default=1800,
+        doc="How long a call may last before one side shows the other that it is still there (session timer, RFC 4028),"
+        " where the phone knows of that and asks for no interval of its own; 0 for never.",
+        unit="s",
+        range=(0, 86400),
+        check=lambda seconds: "" if not seconds or seconds >= 90 else "0, or 90 and more",
+    )
+    min_session_expires_s: int = setting(
+        default=90,
+        doc="The shortest such interval that a phone may ask for; a shorter one is answered 422.",
+        unit="s",
+        range=(90, 7200),
+    )
 
     def advertised(self, *, is_v6: bool) -> str:
         """The address of this family that others are told; "" where none is set."""

@@ -155,6 +155,28 @@ class Leg:
         self._edge.answer(self._session, self._revised(answer).serialise())
         self._describe(plan)
 
+    def updated(self, sdp: bytes) -> None:
+        """The same by UPDATE (RFC 3311), which is never without an offer here."""
+        try:
+            answer, plan = answer_offer(parse(sdp), self._local, self._plan)
+        except RemoteProtocolError as error:
+            self._edge.reject_update(self._session, error.status or 488, error.sentence)
+            return
+        self._edge.answer_update(self._session, self._revised(answer).serialise())
+        self._describe(plan)
+
+    def refreshed(self, sdp: bytes) -> None:
+        """A re-INVITE with our last description was accepted (RFC 4028): the answer is mostly the one that is known,
+        and one that cannot be used changes nothing."""
+        if self._sent is None or not sdp:
+            return
+        try:
+            plan = accept_answer(self._sent, parse(sdp))
+        except RemoteProtocolError as error:
+            self.log.info("the answer to a session refresh is of no use: {sentence}", sentence=error.sentence)
+            return
+        self._describe(plan)
+
     def hold(self) -> Deferred[None]:
         """Ask the caller's phone to stop sending (``sendonly``, RFC 3264 section 8.4); fires when it has agreed."""
         return self._change(is_holding=True)

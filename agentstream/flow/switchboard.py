@@ -36,11 +36,22 @@ from agentstream.sip.events import (
     ReinviteReceived,
     ReinviteRefused,
     SessionEnded,
+    SessionRefreshed,
+    UpdateReceived,
 )
 from agentstream.sip.grammar import format_host
 from agentstream.sip.session import Session
 
-LegEvent = AckReceived | ReinviteReceived | ReinviteAnswered | ReinviteRefused | InviteCancelled | SessionEnded
+LegEvent = (
+    AckReceived
+    | ReinviteReceived
+    | ReinviteAnswered
+    | ReinviteRefused
+    | UpdateReceived
+    | SessionRefreshed
+    | InviteCancelled
+    | SessionEnded
+)
 """What belongs to a call that is there already."""
 
 RETRY_AFTER_S = 5
@@ -100,6 +111,10 @@ class Switchboard:
             leg.change_answered(event.sdp)
         elif isinstance(event, ReinviteRefused):
             leg.change_refused(event.reason)
+        elif isinstance(event, UpdateReceived):
+            leg.updated(event.sdp)
+        elif isinstance(event, SessionRefreshed):
+            leg.refreshed(event.sdp)
         else:
             del self._legs[event.session]
             is_ours = isinstance(event, SessionEnded) and event.by != "remote"

@@ -25,6 +25,7 @@ from agentstream.sip.framing import Unframed
 from agentstream.sip.hop import Hop, Listener
 from agentstream.sip.reinvite import MakeOffer
 from agentstream.sip.session import Session
+from agentstream.sip.session_timer import Intervals
 from agentstream.sip.stack import Stack
 from agentstream.sip.uri import Uri
 
@@ -71,6 +72,7 @@ class SipEdge:
         token: Callable[[], str] = new_token,
         product: str = "agentstream",
         ring_limit_s: float = 180.0,
+        intervals: Intervals | None = None,
     ) -> None:
         self._reactor = reactor
         self._listen = list(listen)
@@ -101,6 +103,7 @@ class SipEdge:
             is_allowed=is_known,
             product=product,
             ring_limit_s=ring_limit_s,
+            intervals=intervals,
         )
 
     # -- start and stop ----------------------------------------------------------------------------
@@ -234,6 +237,16 @@ class SipEdge:
     def reinvite(self, session: Session, make_offer: MakeOffer) -> None:
         """See :meth:`agentstream.sip.stack.Stack.reinvite`."""
         self.stack.reinvite(session, make_offer, self._reactor.seconds())
+        self._settle()
+
+    def answer_update(self, session: Session, sdp: bytes) -> None:
+        """See :meth:`agentstream.sip.stack.Stack.answer_update`."""
+        self.stack.answer_update(session, sdp, self._reactor.seconds())
+        self._settle()
+
+    def reject_update(self, session: Session, status: int, warning: str = "") -> None:
+        """See :meth:`agentstream.sip.stack.Stack.reject_update`."""
+        self.stack.reject_update(session, status, self._reactor.seconds(), warning)
         self._settle()
 
     # -- the contract ------------------------------------------------------------------------------

@@ -7,14 +7,13 @@ from __future__ import annotations
 from agentstream.errors import RemoteProtocolError
 from agentstream.sip.message import Request
 
-METHODS = ("INVITE", "ACK", "CANCEL", "BYE", "OPTIONS")
+METHODS = ("INVITE", "ACK", "CANCEL", "BYE", "OPTIONS", "UPDATE")
 """What is served, as Allow says."""
-KNOWN_METHODS = frozenset(
-    ("REGISTER", "PRACK", "SUBSCRIBE", "NOTIFY", "PUBLISH", "INFO", "REFER", "MESSAGE", "UPDATE", *METHODS)
-)
+KNOWN_METHODS = frozenset(("REGISTER", "PRACK", "SUBSCRIBE", "NOTIFY", "PUBLISH", "INFO", "REFER", "MESSAGE", *METHODS))
 """What the registry of RFC 3261 and its extensions names: 405 where it is not served; other methods get 501."""
-EXTENSIONS: frozenset[str] = frozenset()
+EXTENSIONS = frozenset(("timer",))
 """Option tags that a Require may name."""
+SUPPORTED = ", ".join(sorted(EXTENSIONS))
 SCHEMES = frozenset(("sip", "sips", "tel"))
 BODY_TYPES = "application/sdp, multipart/mixed"
 
@@ -24,7 +23,7 @@ OPTIONS_FIELDS = (
     ("Accept", BODY_TYPES),
     ("Accept-Encoding", "identity"),
     ("Accept-Language", "en"),
-    ("Supported", ", ".join(sorted(EXTENSIONS))),
+    ("Supported", SUPPORTED),
 )
 """RFC 3261 section 11.2: what a 200 to OPTIONS says beside Allow."""
 

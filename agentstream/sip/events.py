@@ -120,11 +120,51 @@ class ReinviteRefused:
 
 
 @attrs.frozen
+class UpdateReceived:
+    """An UPDATE wants to change the session, perhaps before its INVITE is answered: answer it now, with
+    answer_update or reject_update (RFC 3311 section 5.2)."""
+
+    session: Session
+    sdp: bytes
+
+
+@attrs.frozen
+class UpdateAnswered:
+    """Our UPDATE with an offer was accepted.
+
+    :ivar sdp: the answer.
+    """
+
+    session: Session
+    sdp: bytes
+
+
+@attrs.frozen
+class UpdateRefused:
+    """Our UPDATE with an offer was refused; the session goes on as it was."""
+
+    session: Session
+    status: int
+    reason: str
+
+
+@attrs.frozen
+class SessionRefreshed:
+    """A re-INVITE of ours that changes nothing was accepted (RFC 4028 section 7.4).
+
+    :ivar sdp: the answer to the description that we sent last.
+    """
+
+    session: Session
+    sdp: bytes
+
+
+@attrs.frozen
 class SessionEnded:
     """The session is over.
 
     :ivar by: ``remote`` (BYE, or 481 to a re-INVITE of ours), ``local`` (hang_up or reject) or ``timeout`` (no ACK for
-        our 200, no answer to our re-INVITE).
+        our 200, no answer to our re-INVITE, no refresh in time).
     """
 
     session: Session
@@ -161,6 +201,10 @@ Event = (
     | ReinviteAnswered
     | ReinviteCancelled
     | ReinviteRefused
+    | UpdateReceived
+    | UpdateAnswered
+    | UpdateRefused
+    | SessionRefreshed
     | SessionEnded
     | RequestRefused
     | MessageDropped

@@ -7,7 +7,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 from agentstream.errors import LocalProtocolError
-from agentstream.sip.events import ReinviteAnswered, ReinviteRefused
+from agentstream.sip.events import ReinviteAnswered, ReinviteRefused, SessionRefreshed
 from agentstream.sip.hop import Hop
 from agentstream.sip.message import Response
 from agentstream.sip.timers import T1, Deadline
@@ -33,6 +33,8 @@ class Reinvites:
         self._session = session
         self._stack = session.stack
         self._make_offer: MakeOffer | None = None
+        self._waiting: MakeOffer | None = None
+        self._is_refresh = False
         self._transaction: ClientTransaction | None = None
         self._left: ClientTransaction | None = None
         self._acks: dict[ClientTransaction, tuple[bytes, Hop]] = {}
@@ -45,9 +47,22 @@ class Reinvites:
 
     def ask(self, make_offer: MakeOffer, now: float) -> None:
         """Send a re-INVITE now, or as soon as nothing else is under way."""
-        if self._make_offer is not None:
+        if self._waiting is not None or (self._make_offer is not None and not self._is_refresh):
             raise LocalProtocolError("a re-INVITE of ours is under way already")
-        self._make_offer = make_offer
+        if self._make_offer is not None:
+            self._waiting = make_offer
+        else:
+            self._begin(make_offer, False, now)
+
+    def refresh(self, now: float) -> bool:
+        """Send one that changes nothing (RFC 4028 section 7.4); False where another one is to be sent anyway."""
+        if self._make_offer is not None or not self._session.sdp:
+            return False
+        self._begin(lambda: self._session.sdp, True, now)
+        return True
+
+    def _begin(self, make_offer: MakeOffer, is_refresh: bool, now: float) -> None:
+        self._make_offer, self._is_refresh = make_offer, is_refresh
         self._tries = 0
         self.proceed(now)
 
@@ -58,6 +73,10 @@ class Reinvites:
         make_offer, session = self._make_offer, self._session
         if make_offer is None or self._transaction is not None or "491" in self.deadlines or session.is_busy:
             return
+        if session.is_updating:
+            # RFC 3311 section 5.1 has it for offers in UPDATE; theirs and ours are answered at once.
+            self._stack.timers.set(self, "491", now + pause_s(session))
+            return
         dialog = session.dialog
         assert dialog is not None
         self._tries += 1
@@ -65,15 +84,18 @@ class Reinvites:
         fields = [
             ("Contact", stack.listeners.contact(dialog.source)),
             stack.capabilities[0],
+            ("Supported", stack.supported),
+            *session.timer.ask(),
             ("Content-Type", "application/sdp"),
         ]
-        self._transaction = stack.send_in_dialog(dialog, "INVITE", now, self, fields, make_offer())
+        session.sdp = make_offer()
+        self._transaction = stack.send_in_dialog(dialog, "INVITE", now, self, fields, session.sdp)
         stack.timers.set(self, "final", now + stack.ring_limit_s)
 
     def stop(self, now: float) -> None:
         """The session is over: nothing more is sent; a 2xx that comes all the same is acknowledged."""
         self._stack.timers.cancel_all(self)
-        self._left, self._make_offer, self._transaction = self._transaction, None, None
+        self._left, self._make_offer, self._transaction, self._waiting = self._transaction, None, None, None
         if self._left is not None:
             # 15.1.2 has the peer answer what is pending when a BYE ends the dialog (487); one that does not is not
             # waited for longer than for any other answer.
@@ -92,6 +114,10 @@ class Reinvites:
         status = response.status
         if status >= 300:
             if transaction is self._transaction:
+                if status == 422 and self._tries < MOST_TRIES and self._session.timer.raised(response):
+                    self._transaction = None
+                    self.proceed(now)
+                    return
                 self._refused(status, response.explain(), now)
         elif status >= 200:
             self._accepted(transaction, response, now)
@@ -106,8 +132,12 @@ class Reinvites:
         dialog.refresh_target(response)
         self._acks[transaction] = self._stack.send_ack(dialog, transaction.request.cseq.number)
         if transaction is self._transaction:
-            self._finish()
-            self._stack.events.append(ReinviteAnswered(self._session, response.sdp))
+            session = self._session
+            session.hear_capabilities(response)
+            session.timer.accepted(response, now)
+            is_refresh = self._finish()
+            self._stack.events.append((SessionRefreshed if is_refresh else ReinviteAnswered)(session, response.sdp))
+            self._follow(now)
 
     def _refused(self, status: int, reason: str, now: float) -> None:
         if status in (408, 481):
@@ -118,21 +148,25 @@ class Reinvites:
         elif status == 491 and self._tries < MOST_TRIES:
             self._transaction = None
             self._stack.timers.cancel(self, "final")
-            self._stack.timers.set(self, "491", now + self._pause_s())
+            self._stack.timers.set(self, "491", now + pause_s(self._session))
         else:
-            self._finish()
-            self._stack.events.append(ReinviteRefused(self._session, status, reason))
+            if self._finish():
+                self._session.timer.try_again(now)
+            else:
+                self._stack.events.append(ReinviteRefused(self._session, status, reason))
+            self._follow(now)
 
-    def _pause_s(self) -> float:
-        # 14.1: "If the UAC is the owner of the Call-ID of the dialog ID (meaning it generated the value), T is a
-        # randomly chosen value between 2.1 and 4 seconds in units of 10 ms. If the UAC is not the owner ..., T is a
-        # randomly chosen value of between 0 and 2 seconds in units of 10 ms."
-        chance = zlib.crc32(self._stack.token().encode())
-        return (chance % 201) / 100 if self._session.is_incoming else (210 + chance % 191) / 100
-
-    def _finish(self) -> None:
+    def _finish(self) -> bool:
+        """Whether it was a refresh."""
         self._make_offer = self._transaction = None
         self._stack.timers.cancel(self, "final")
+        return self._is_refresh
+
+    def _follow(self, now: float) -> None:
+        """What waited for a refresh is sent."""
+        waiting, self._waiting = self._waiting, None
+        if waiting is not None:
+            self._begin(waiting, False, now)
 
     def transaction_failed(self, transaction: ClientTransaction, status: int, now: float) -> None:
         if transaction is self._transaction:
@@ -145,3 +179,12 @@ class Reinvites:
         if transaction is self._left:
             self._left = None
             self._stack.timers.cancel(self, "left")
+
+
+def pause_s(session: Session) -> float:
+    """How long to wait before a request that was answered 491 is sent again."""
+    # 14.1: "If the UAC is the owner of the Call-ID of the dialog ID (meaning it generated the value), T is a randomly
+    # chosen value between 2.1 and 4 seconds in units of 10 ms. If the UAC is not the owner ..., T is a randomly chosen
+    # value of between 0 and 2 seconds in units of 10 ms."
+    chance = zlib.crc32(session.stack.token().encode())
+    return (chance % 201) / 100 if session.is_incoming else (210 + chance % 191) / 100

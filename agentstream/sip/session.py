@@ -6,7 +6,6 @@ ACK to wait for, a BYE to repeat, a CANCEL to send) goes on without the owner.
 
 from __future__ import annotations
 
-import zlib
 from collections.abc import Iterable
 from typing import TYPE_CHECKING
 
@@ -27,6 +26,7 @@ from agentstream.sip.headers import format_reason
 from agentstream.sip.hop import Hop
 from agentstream.sip.message import Request, Response
 from agentstream.sip.reinvite import MakeOffer, Reinvites
+from agentstream.sip.session_timer import SessionTimer
 from agentstream.sip.timers import T1, T2, Deadline
 from agentstream.sip.transactions import (
     ClientTransaction,
@@ -34,6 +34,7 @@ from agentstream.sip.transactions import (
     ServerTransaction,
     Transaction,
 )
+from agentstream.sip.update import Updates
 
 if TYPE_CHECKING:
     from agentstream.sip.stack import Stack
@@ -70,6 +71,8 @@ class Session:
     :ivar state: calling (UAC, nothing heard), proceeding (no final answer), accepted (the 200 is
         there and the ACK is not), confirmed, ended.
     :ivar is_incoming: we are the UAS.
+    :ivar sdp: our latest description.
+    :ivar peer_allows: the methods that the peer's latest Allow named.
     """
 
     def __init__(self, stack: Stack, request: Request, remote: Hop, state: str, is_incoming: bool) -> None:
@@ -81,11 +84,17 @@ class Session:
         self.is_incoming = is_incoming
         self.dialog: Dialog | None = None
         self.deadlines: dict[str, Deadline] = {}
+        self.sdp = request.body if not is_incoming else b""
+        self.peer_allows: frozenset[str] = frozenset()
+        self.timer = SessionTimer(self)
+        self.updates = Updates(self)
+        self._offer_unanswered = not is_incoming and bool(request.body)
         self._pending: InviteServerTransaction | None = None
         self._unacknowledged: _Unacknowledged | None = None
         self._bye_fields: list[tuple[str, str]] | None = None
         self._bye_sent = False
         self._reinvites: Reinvites | None = None
+        self._is_offer_answered = False
 
     def __repr__(self) -> str:
         return f"<Session {self.call_id} {self.state}>"
@@ -94,6 +103,38 @@ class Session:
     def is_busy(self) -> bool:
         """An INVITE of the peer's waits for its answer or its ACK, or the session is not up."""
         return self.state != CONFIRMED or self._pending is not None or self._unacknowledged is not None
+
+    @property
+    def is_up(self) -> bool:
+        """It was answered and has not ended."""
+        return self.state in (ACCEPTED, CONFIRMED)
+
+    @property
+    def is_updating(self) -> bool:
+        """An UPDATE with an offer, of either side, has no answer yet."""
+        return self.updates.is_offered or self.updates.is_asked
+
+    @property
+    def has_sent_offer(self) -> bool:
+        """An offer of ours has no answer yet."""
+        is_reinviting = self._reinvites is not None and self._reinvites.is_under_way
+        return self._offer_unanswered or is_reinviting or self.updates.is_offered
+
+    @property
+    def has_received_offer(self) -> bool:
+        """An offer of the peer's has no answer yet."""
+        return self._pending is not None and bool(self._pending.request.sdp) and not self._is_offer_answered
+
+    @property
+    def is_offering(self) -> bool:
+        """An offer of either side has no answer yet, so that there may be no other."""
+        return self.has_sent_offer or self.has_received_offer or self.updates.is_asked
+
+    def dialog_with(self, request: Request) -> Dialog:
+        """The dialog, early or not, that this request of the peer's is in."""
+        dialog = self.stack.dialog_of(request) or self.dialog
+        assert dialog is not None
+        return dialog
 
     @property
     def is_open(self) -> bool:
@@ -106,7 +147,8 @@ class Session:
         """200 to the pending INVITE or re-INVITE."""
         transaction = self._take_pending()
         fields = [("Contact", self.stack.listeners.contact(self.remote)), *checked(headers)]
-        fields += self.stack.capabilities
+        fields += [*self.stack.capabilities, ("Supported", self.stack.supported)]
+        fields += self.timer.answer(transaction.request, now)
         dialog = self.dialog
         assert dialog is not None
         if self.state == PROCEEDING:
@@ -115,6 +157,8 @@ class Session:
         else:
             dialog.refresh_target(transaction.request)
         if sdp:
+            self._offer_unanswered = not transaction.request.sdp
+            self.sdp = sdp
             fields.append(("Content-Type", "application/sdp"))
         cseq = transaction.request.cseq.number
         data = self.stack.respond(transaction, 200, now, to_tag=dialog.local_tag, headers=fields, body=sdp)
@@ -145,6 +189,38 @@ class Session:
             self._reinvites = Reinvites(self)
         self._reinvites.ask(make_offer, now)
 
+    def update(self, make_offer: MakeOffer, now: float) -> None:
+        """Offer a change by UPDATE, which also serves before the answer."""
+        if self.dialog is None or self.state == ENDED:
+            raise LocalProtocolError("the session has no dialog")
+        if "UPDATE" not in self.peer_allows:
+            raise LocalProtocolError("the peer does not allow UPDATE")
+        self.updates.ask(make_offer, now)
+
+    def refresh(self, now: float) -> bool:
+        """Show the peer that we are there (RFC 4028 section 7.4); False where that cannot be now."""
+        if self.state != CONFIRMED or self.updates.is_under_way:
+            return False
+        if "UPDATE" in self.peer_allows:
+            self.updates.ask(None, now)
+            return True
+        if self._reinvites is None:
+            self._reinvites = Reinvites(self)
+        return self._reinvites.refresh(now)
+
+    def update_refused(self, status: int, now: float) -> None:
+        """Our refresh by UPDATE was refused: what the peer does not serve after all is not sent again."""
+        if status in (405, 420, 501):
+            self.peer_allows -= {"UPDATE"}
+            if self.refresh(now):
+                return
+        self.timer.try_again(now)
+
+    def hear_capabilities(self, message: Request | Response) -> None:
+        """What its Allow says from now on."""
+        if "allow" in message.headers:
+            self.peer_allows = frozenset(name.upper() for name in message.headers.tokens_of("allow"))
+
     def _proceed(self, now: float) -> None:
         """The peer's INVITE is out of the way of ours."""
         if self._reinvites is not None:
@@ -173,7 +249,7 @@ class Session:
     # -- requests inside the dialog ----------------------------------------------------------------
 
     def request_received(self, transaction: ServerTransaction, source: Hop, now: float) -> None:
-        """INVITE, BYE or OPTIONS with the dialog's tags; RFC 3261 section 12.2.2."""
+        """INVITE, BYE, OPTIONS or UPDATE with the dialog's tags; RFC 3261 section 12.2.2."""
         request = transaction.request
         dialog = self.stack.dialog_of(request)
         assert dialog is not None
@@ -186,10 +262,15 @@ class Session:
             return
         dialog.remote_cseq = number
         dialog.source = source
+        self.hear_capabilities(request)
         if request.method == "OPTIONS":
             self.stack.answer_options(transaction, now)
         elif request.method == "BYE":
             self._bye_received(transaction, now)
+        elif self.state == ENDED:
+            self.stack.refuse(transaction, 481, "the session is being ended", now, source)
+        elif request.method == "UPDATE":
+            self.updates.received(transaction, source, now)
         else:
             assert isinstance(transaction, InviteServerTransaction)
             self._reinvite_received(transaction, source, now)
@@ -209,12 +290,8 @@ class Session:
             # 14.2: a second INVITE before the final response to a first one with a lower CSeq "MUST return a 500
             # (Server Internal Error) response to the second INVITE and MUST include a Retry-After header field with a
             # randomly chosen value of between 0 and 10 seconds".
-            retry = zlib.crc32(self.stack.token().encode()) % 11
             sentence = "the INVITE before this one has no final answer yet"
-            self.stack.refuse(transaction, 500, sentence, now, source, [("Retry-After", str(retry))])
-            return
-        if self.state == ENDED:
-            self.stack.refuse(transaction, 481, "the session is being ended", now, source)
+            self.stack.refuse(transaction, 500, sentence, now, source, [self.stack.retry_soon()])
             return
         if self.state != CONFIRMED or self._unacknowledged is not None:
             # RFC 5407 section 3.1.5: an INVITE that overtakes the ACK of the one before is answered 491.
@@ -224,6 +301,13 @@ class Session:
             # 14.2: "A UAS that receives an INVITE on a dialog while an INVITE it had sent on that dialog is in progress
             # MUST return a 491 (Request Pending) response to the received INVITE."
             self.stack.refuse(transaction, 491, "an INVITE of ours is under way", now, source)
+            return
+        if self.is_updating:
+            self.stack.refuse(transaction, 491, "an UPDATE is under way", now, source)
+            return
+        refusal = self.timer.refusal_of(transaction.request)
+        if refusal is not None:
+            self.stack.refuse(transaction, refusal[0], refusal[1], now, source, refusal[2])
             return
         self._pending = transaction
         self.stack.respond(transaction, 100, now)
@@ -235,6 +319,7 @@ class Session:
         if waiting is None or request.cseq.number != waiting.cseq:
             return
         self._unacknowledged = None
+        self._offer_unanswered = False
         self.stack.timers.cancel(self, "2xx")
         self.stack.timers.cancel(self, "no ACK")
         if self.state == ENDED:
@@ -331,6 +416,8 @@ class Session:
         if self.state != ENDED:
             self.state = ENDED
             self._emit(event)
+            self.timer.stop()
+            self.updates.stop(now)
             if self._reinvites is not None:
                 self._reinvites.stop(now)
 

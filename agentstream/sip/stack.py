@@ -12,7 +12,7 @@ from collections import Counter, deque
 from collections.abc import Callable, Iterable
 
 from agentstream.errors import LocalProtocolError, RemoteProtocolError
-from agentstream.sip.capabilities import ALLOW, OPTIONS_FIELDS, inspect, label
+from agentstream.sip.capabilities import ALLOW, OPTIONS_FIELDS, SUPPORTED, inspect, label
 from agentstream.sip.dialog import Dialog, DialogKey
 from agentstream.sip.events import Event, InviteReceived, MessageDropped, RequestRefused
 from agentstream.sip.framing import Unframed
@@ -24,6 +24,7 @@ from agentstream.sip.parser import MalformedRequest, parse_message
 from agentstream.sip.reinvite import MakeOffer
 from agentstream.sip.routing import Listeners, reply_hop
 from agentstream.sip.session import Fields, Session, checked
+from agentstream.sip.session_timer import Intervals
 from agentstream.sip.timers import Timers
 from agentstream.sip.transactions import (
     ClientTransaction,
@@ -62,6 +63,7 @@ class Stack:
         syntax).
     :param listeners: ours by name, as ``Hop.local`` names them; :meth:`add_listener` adds.
     :param ring_limit_s: seconds after which an INVITE without a final answer is given up, in either direction.
+    :param intervals: what we want of session timers.
     """
 
     def __init__(
@@ -72,11 +74,14 @@ class Stack:
         listeners: dict[str, Listener] | None = None,
         product: str = "agentstream",
         ring_limit_s: float = 180.0,
+        intervals: Intervals | None = None,
     ) -> None:
         self.token = token
         self.is_allowed = is_allowed
         self.listeners = Listeners(listeners or {})
         self.ring_limit_s = ring_limit_s
+        self.intervals = intervals or Intervals()
+        self.supported = SUPPORTED
         self.out: deque[tuple[bytes, Hop]] = deque()
         self.events: deque[Event] = deque()
         self.timers = Timers()
@@ -194,6 +199,19 @@ class Stack:
         one ReinviteAnswered or ReinviteRefused, unless the session ends."""
         session.reinvite(make_offer, now)
 
+    def update(self, session: Session, make_offer: MakeOffer, now: float) -> None:
+        """The same by UPDATE (RFC 3311), also before the answer. Ends with one UpdateAnswered or UpdateRefused, unless
+        the session ends."""
+        session.update(make_offer, now)
+
+    def answer_update(self, session: Session, sdp: bytes, now: float) -> None:
+        """200 to the peer's UPDATE, with our answer."""
+        session.updates.answer(sdp, now)
+
+    def reject_update(self, session: Session, status: int, now: float, warning: str = "") -> None:
+        """A refusal of the peer's UPDATE; the session goes on as it was."""
+        session.updates.reject(status, warning or str(status), now)
+
     def hang_up(self, session: Session, now: float, reason: str = "", headers: Fields = ()) -> None:
         """BYE, CANCEL or a final refusal, whichever the state needs, with the reason in a Reason header (RFC 3326)."""
         session.hang_up(now, reason, headers)
@@ -215,11 +233,15 @@ class Stack:
         """
         if not is_ip_address(hop.host):
             raise LocalProtocolError("the hop's host is not an IP address")
-        fields = [("Allow", ALLOW), ("User-Agent", self._product), *checked(headers)]
+        fields = [("Allow", ALLOW), ("Supported", self.supported), ("User-Agent", self._product), *checked(headers)]
         request = build_invite(self.listeners, hop, self.token, target, from_uri, to_uri, fields, sdp)
         return OutgoingSession(self, request, hop, now)
 
     # -- what sessions need ------------------------------------------------------------------------
+
+    def retry_soon(self) -> tuple[str, str]:
+        """Retry-After with a random value of 0 to 10 seconds."""
+        return ("Retry-After", str(zlib.crc32(self.token().encode()) % 11))
 
     def warning(self, status: int, sentence: str) -> str:
         """A Warning value; 305 is "incompatible media format", 399 any other (RFC 3261 section 20.43)."""
@@ -371,7 +393,7 @@ class Stack:
             if isinstance(transaction, InviteServerTransaction):
                 self._invites[transaction] = found[0]
             found[0].request_received(transaction, source, now)
-        elif request.to.tag or method == "BYE":
+        elif request.to.tag or method not in ("INVITE", "OPTIONS"):
             # 12.2.2: a request with a To tag that matches no dialog "MAY be rejected with a 481 (Call/Transaction
             # Does Not Exist)".
             self.refuse(transaction, 481, "there is no such dialog", now, source)
@@ -423,6 +445,11 @@ class Stack:
             return
         try:
             session = IncomingSession(self, transaction, source, now)
+            too_short = session.timer.refusal_of(request)
+            if too_short is not None:
+                self.timers.cancel_all(session)
+                self.refuse(transaction, too_short[0], too_short[1], now, source, too_short[2])
+                return
         except RemoteProtocolError as error:
             self.refuse(transaction, error.status, error.sentence, now, source)
             return

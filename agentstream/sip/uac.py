@@ -38,6 +38,9 @@ from agentstream.sip.uri import Uri
 if TYPE_CHECKING:
     from agentstream.sip.stack import Stack
 
+MOST_TRIES = 4
+"""Times that one INVITE is sent when the peer asks for another one."""
+
 
 class OutgoingSession(Session):
     """The UAC side of an INVITE, with every dialog that forking proxies may make of it."""
@@ -50,9 +53,30 @@ class OutgoingSession(Session):
         self._cancel_sent = False
         self._heard = False
         self._owes_ack = False
-        self._transaction = stack.start_client(request, hop, now, self)
+        self._plain = request
+        self._tries = 1
+        self.request = self._asking()
+        self._transaction = stack.start_client(self.request, hop, now, self)
         # Nobody may ring for ever: what timer C is to a proxy (RFC 3261 section 16.6, item 11).
         stack.timers.set(self, "expires", now + stack.ring_limit_s)
+
+    def _asking(self) -> Request:
+        """The INVITE with what session timers say of it."""
+        plain = self._plain
+        return Request(plain.method, plain.uri_text, Headers([*plain.headers, *self.timer.ask()]), plain.body)
+
+    def _ask_again(self, now: float) -> None:
+        """The INVITE once more, in a transaction of its own (RFC 4028 section 7.3: "the same value of the Call-ID, From
+        and To of the previous request, but the CSeq should contain a new sequence number that is one higher")."""
+        self._tries += 1
+        via = self.stack.listeners.via(self.remote, self.stack.token())
+        number = self._plain.cseq.number + 1
+        changed = {"via": via, "cseq": f"{number} INVITE"}
+        fields = Headers((name, changed.get(name.lower(), value)) for name, value in self._plain.headers)
+        self._plain = Request("INVITE", self._plain.uri_text, fields, self._plain.body)
+        self.request = self._asking()
+        self._heard = False
+        self._transaction = self.stack.start_client(self.request, self.remote, now, self)
 
     def timer_fired(self, letter: str, now: float) -> None:
         if letter == "expires":
@@ -91,6 +115,7 @@ class OutgoingSession(Session):
         """Send the ACK that is owed, if one is: 13.2.2.4 wants one whatever becomes of the session."""
         if self._owes_ack and self.dialog is not None:
             self._owes_ack = False
+            self.sdp = sdp
             ack = self.stack.send_ack(self.dialog, self.request.cseq.number, sdp)
             self._acks[self.dialog.remote_tag] = ack
 
@@ -122,16 +147,22 @@ class OutgoingSession(Session):
         self.stack.timers.set(self, "cancel", now + 64 * T1)
 
     def response_received(self, transaction: ClientTransaction, response: Response, now: float) -> None:
-        if not isinstance(transaction, InviteClientTransaction):
+        if transaction is not self._transaction or not isinstance(transaction, InviteClientTransaction):
             return
         if response.status < 200:
             self._progressed(response, now)
         elif response.status < 300:
             self._accepted(response, now)
+        elif response.status == 422 and self._may_ask_again and self.timer.raised(response):
+            self._ask_again(now)
         else:
             self.stack.timers.cancel_all(self)
             self._end(now, InviteRefused(self, response.status, response.explain()))
             self._forget(now)
+
+    @property
+    def _may_ask_again(self) -> bool:
+        return self.state in (CALLING, PROCEEDING) and self._cancel_fields is None and self._tries < MOST_TRIES
 
     def _bye_received(self, transaction: ServerTransaction, now: float) -> None:
         # 15: a callee has no BYE to send on an early dialog. One that does so all the same wants the call to end, and
@@ -152,6 +183,7 @@ class OutgoingSession(Session):
         if response.status == 100 or self.state != PROCEEDING:
             return
         tag = response.to.tag
+        self.hear_capabilities(response)
         if tag and tag not in self._early and len(self._early) < 16:
             dialog = self._early[tag] = uac_dialog(self.request, response, self.remote)
             self.stack.remember_dialog(dialog, self)
@@ -178,6 +210,7 @@ class OutgoingSession(Session):
         if self.state in (CALLING, PROCEEDING) and not self.request.body and response.sdp:
             # 13.2.2.4: "If the 2xx contains an offer ..., the ACK MUST carry an answer in its body."
             self._forget_early(dialog)
+            self._is_answered_by(response, now)
             self.state, self.dialog, self._owes_ack = ACCEPTED, dialog, True
             self.stack.remember_dialog(dialog, self)
             self._emit(InviteAnswered(self, response.sdp))
@@ -185,6 +218,7 @@ class OutgoingSession(Session):
         self._acks[tag] = self.stack.send_ack(dialog, self.request.cseq.number)
         self._forget_early(dialog)
         if self.state in (CALLING, PROCEEDING):
+            self._is_answered_by(response, now)
             self.state = CONFIRMED
             self.dialog = dialog
             self.stack.remember_dialog(dialog, self)
@@ -196,6 +230,11 @@ class OutgoingSession(Session):
         self.stack.forget_dialog(dialog)
         self.stack.send_in_dialog(dialog, "BYE", now, None, [("Reason", format_reason(sentence))])
 
+    def _is_answered_by(self, response: Response, now: float) -> None:
+        self._offer_unanswered = False
+        self.hear_capabilities(response)
+        self.timer.accepted(response, now)
+
     def _forget_early(self, dialog: Dialog) -> None:
         """Of the branches only this one goes on."""
         for early in self._early.values():
@@ -204,7 +243,7 @@ class OutgoingSession(Session):
         self._early.clear()
 
     def transaction_failed(self, transaction: ClientTransaction, status: int, now: float) -> None:
-        if isinstance(transaction, InviteClientTransaction):
+        if transaction is self._transaction:
             sentence = "no answer to our INVITE" if status == 408 else "the peer cannot be reached"
             self.stack.timers.cancel_all(self)
             self._end(now, InviteRefused(self, status, f"{status} {sentence}"))
@@ -212,6 +251,8 @@ class OutgoingSession(Session):
 
     def transaction_ended(self, transaction: Transaction, now: float) -> None:
         if isinstance(transaction, InviteClientTransaction):
+            if transaction is not self._transaction:
+                return  # one that was answered 422 before
             self._acks.clear()
             if self.state == ENDED and not self._bye_sent:
                 self._forget(now)

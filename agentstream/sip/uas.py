@@ -33,6 +33,7 @@ class IncomingSession(Session):
     def __init__(self, stack: Stack, transaction: InviteServerTransaction, source: Hop, now: float) -> None:
         super().__init__(stack, transaction.request, source, PROCEEDING, True)
         self.dialog = uas_dialog(transaction.request, stack.token(), source)
+        self.hear_capabilities(transaction.request)
         self._pending = transaction
         self._provisional: bytes | None = None
         stack.timers.set(self, "expires", now + stack.ring_limit_of(transaction.request))

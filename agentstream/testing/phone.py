@@ -123,6 +123,8 @@ class Phone:
     :ivar controls: (when, datagram, own port) of all RTCP, on the port behind RTP's or on RTP's own.
     :ivar answer: the server's latest description; None before there is one.
     :ivar acknowledges: False: no 200 is ever acknowledged.
+    :ivar serves: the methods that it answers 200 beside BYE; INVITE with its description. Others get 501.
+    :ivar reply_headers: whole lines with CRLF that its 200 to those carries.
     :ivar takes_events: False: telephone-event is not offered.
     :ivar skews_ppm: how much faster its clock runs than it should, in millionths, for each packet in turn; beyond the
         end the last.
@@ -144,6 +146,8 @@ class Phone:
         self._network: Network = reactor.network
         self._target = target
         self.acknowledges = True
+        self.serves: set[str] = set()
+        self.reply_headers = ""
         self.takes_events = True
         self.codecs = tuple(codecs)
         self.ptime_ms = ptime_ms
@@ -283,6 +287,9 @@ class Phone:
         if request.method == "BYE":
             self._end("server")
             self.send(self.sip.respond(data, 200))
+        elif request.method in self.serves:
+            sdp = self.description() if request.body and request.header("content-type") == "application/sdp" else b""
+            self.send(self.sip.respond(data, 200, sdp=sdp, headers=self.reply_headers))
         elif request.method != "ACK":
             self.send(self.sip.respond(data, 501, "Not Implemented"))
 

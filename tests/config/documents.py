@@ -31,6 +31,8 @@ GOOD_CONFIG: dict[str, Any] = {
         "advertise_v6": "::1",
         "max_connections": 500,
         "max_connections_per_host": 100,
+        "session_expires_s": 900,
+        "min_session_expires_s": 120,
     },
     "media": {
         "listen": "127.0.0.1",

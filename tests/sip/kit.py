@@ -7,6 +7,7 @@ from collections.abc import Callable
 from typing import TypeVar
 
 from agentstream.sip.events import Event
+from agentstream.sip.session_timer import Intervals
 from agentstream.sip.stack import Hop, Listener, Session, Stack
 from agentstream.testing.sip_peer import Received, read
 
@@ -19,7 +20,11 @@ class Bench:
     """One stack under test. ``now`` moves only by :meth:`advance`."""
 
     def __init__(
-        self, is_allowed: Callable[[str], bool] = lambda _host: True, ring_limit_s: float = 180.0, name: str = "t"
+        self,
+        is_allowed: Callable[[str], bool] = lambda _host: True,
+        ring_limit_s: float = 180.0,
+        name: str = "t",
+        intervals: Intervals | None = None,
     ) -> None:
         numbers = itertools.count(1)
         self.now = 1000.0
@@ -28,6 +33,7 @@ class Bench:
             is_allowed=is_allowed,
             listeners={"u": Listener("udp", "127.0.0.1", 5060)},
             ring_limit_s=ring_limit_s,
+            intervals=intervals,
         )
 
     def receive(self, data: bytes, source: Hop = PEER) -> list[bytes]:

@@ -43,14 +43,17 @@ def offer(
     )
 
 
-def request(method: str, *, cseq: int, sdp: str = "", in_dialog: bool = True, retrans: bool = True) -> str:
-    """One ``<send>`` of a request."""
+def request(
+    method: str, *, cseq: int, sdp: str = "", in_dialog: bool = True, retrans: bool = True, headers: str = ""
+) -> str:
+    """One ``<send>`` of a request; ``headers`` are whole lines."""
     target = "[next_url]" if in_dialog else TARGET
     to = "[last_To:]" if in_dialog else f"To: <{TARGET}>"
     number = f"{cseq} {method}"
     text = f"{method} {target} SIP/2.0\n" + _DIALOG.format(to=to, cseq=number)
     if method in ("INVITE", "UPDATE"):
         text += "Contact: <sip:sipp@[local_ip]:[local_port]>\n"
+    text += headers
     text += f"Content-Type: application/sdp\nContent-Length: [len]\n\n{sdp}" if sdp else "Content-Length: 0\n"
     resent = ' retrans="500"' if retrans else ""
     return f"<send{resent}><![CDATA[\n{text}\n]]></send>\n"
@@ -70,11 +73,19 @@ def must_hold(pattern: str, *, header: str | None = None, number: int = 1) -> st
     return f'<ereg regexp="{pattern}" {where} check_it="true" assign_to="{number}"/>'
 
 
-def respond(status: str) -> str:
+def expect(method: str, *, within_ms: int = 12_000, actions: str = "") -> str:
+    """One ``<recv>`` of a request."""
+    body = f"<action>{actions}</action>" if actions else ""
+    return f'<recv request="{method}" timeout="{within_ms}">{body}</recv>\n'
+
+
+def respond(status: str, headers: str = "", sdp: str = "") -> str:
     """Answer the request that was received last."""
     return (
         f"<send><![CDATA[\nSIP/2.0 {status}\n[last_Via:]\n[last_From:]\n[last_To:]\n[last_Call-ID:]\n[last_CSeq:]\n"
-        "Content-Length: 0\n\n]]></send>\n"
+        f"Contact: <sip:sipp@[local_ip]:[local_port]>\n{headers}"
+        + (f"Content-Type: application/sdp\nContent-Length: [len]\n\n{sdp}" if sdp else "Content-Length: 0\n")
+        + "\n]]></send>\n"
     )
 
 
@@ -98,10 +109,10 @@ def hung_up(cseq: int = 2) -> str:
     return request("BYE", cseq=cseq) + receive(200)
 
 
-def answered(sdp: str, actions: str = "") -> str:
+def answered(sdp: str, actions: str = "", headers: str = "") -> str:
     """INVITE, 200, ACK."""
     return (
-        request("INVITE", cseq=1, sdp=sdp, in_dialog=False)
+        request("INVITE", cseq=1, sdp=sdp, in_dialog=False, headers=headers)
         + PROVISIONAL
         + receive(200, rrs=True, actions=actions)
         + ACK
@@ -156,10 +167,12 @@ def sipp(
     host: str = "127.0.0.1",
     media_ports: int = 4,
     transport: str = "u1",
+    within_s: int = 55,
 ) -> Iterator[Sipp]:
     """Run a scenario, given as its text or as the name of one that SIPp has built in.
 
     :param rate: calls a second.
+    :param within_s: how long the whole run may take.
     :param transport: as SIPp's ``-t``: u1 is UDP, t1 one TCP connection for all calls, tn one for each.
     """
     if builtin or "play_pcap_audio" in text:
@@ -188,7 +201,7 @@ def sipp(
         1000,
         "-trace_err",
         "-timeout",
-        "55",
+        within_s,
         "-timeout_error",
         address,
     ]
