@@ -27,6 +27,7 @@ from agentstream.audio.activity import ActivitySettings
 from agentstream.audio.neural import States
 from agentstream.config.addresses import Listener
 from agentstream.errors import AgentstreamError, ConfigError, StartError
+from agentstream.flow.access import make_gate
 from agentstream.flow.loader import SAMPLE, Loaded, load
 from agentstream.flow.prompts import Prompts
 from agentstream.flow.recordings import InThread, Recordings
@@ -38,7 +39,7 @@ from agentstream.media.ports import DatagramPorts, KernelPorts
 from agentstream.media.silero import Judge, ThreadJudge, load_silero
 from agentstream.media.slack import SlackCollector
 from agentstream.net.connections import ConnectionLimits
-from agentstream.net.edge import SipEdge
+from agentstream.net.edge import SipEdge, new_token
 from agentstream.sip.grammar import format_host
 from agentstream.sip.session_timer import Intervals
 from agentstream.testing.bot import DEFAULT_LISTEN, echo_bot_service
@@ -176,8 +177,8 @@ class NodeService(Service):
             advertise=config.sip.advertise,
             advertise_v6=config.sip.advertise_v6,
             limits=ConnectionLimits(all=config.sip.max_connections, per_host=config.sip.max_connections_per_host),
-            is_allowed=lambda host: self.switchboard.is_allowed(host),
             intervals=Intervals(config.sip.session_expires_s, config.sip.min_session_expires_s),
+            gate=make_gate(lambda: self._loaded.config, new_token, lambda host: self.edge.has_call_with(host)),
         )
         self.switchboard = Switchboard(
             reactor,

@@ -150,6 +150,13 @@ def expect_name(text: str) -> str:
     return "a name of 1 to 64 printable characters"
 
 
+def expect_secret(text: str) -> str:
+    """The ``check`` of a password, or of where it is, or of nothing."""
+    if text.isprintable() and len(text) <= 256 and text not in ("file:", "env:"):
+        return ""
+    return 'a password, "file:PATH" or "env:NAME"'
+
+
 def expect_time_zone(text: str) -> str:
     """The ``check`` of a name in the IANA time zone database."""
     try:

@@ -13,6 +13,7 @@ The same words are understood in the options class of an applet, where a drop-in
 ``folder``    True: a path must be an existing folder
 ``least``     a list must have at least this many items
 ``setting``   an applet's option that the step does not set takes this setting of the node, such as ``stream.chunk_ms``
+``secret``    True: the value is in no message, and in no repr where :func:`setting` made the field
 ``check``     a function of one value (each item of a list) that returns what was expected, or "" when it is satisfied
 """
 
@@ -24,7 +25,10 @@ from typing import Any
 import attrs
 
 WORDS = frozenset(
-    ("doc", "unit", "range", "multiple", "choices", "example", "url", "file", "folder", "least", "setting", "check")
+    (
+        *("doc", "unit", "range", "multiple", "choices", "example", "url"),
+        *("file", "folder", "least", "setting", "secret", "check"),
+    )
 )
 
 
@@ -40,6 +44,7 @@ def setting(
     if unknown:
         raise TypeError(f"no such metadata: {', '.join(sorted(unknown))}")
     metadata = {"doc": doc, **words}
+    is_shown = not words.get("secret", False)
     if factory is not None:
-        return attrs.field(factory=factory, metadata=metadata, kw_only=True)
-    return attrs.field(default=default, metadata=metadata, kw_only=True)
+        return attrs.field(factory=factory, metadata=metadata, kw_only=True, repr=is_shown)
+    return attrs.field(default=default, metadata=metadata, kw_only=True, repr=is_shown)

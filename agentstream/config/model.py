@@ -8,6 +8,7 @@ Pure: no files, no sockets. :mod:`agentstream.config.structure` fills these clas
 from __future__ import annotations
 
 import fnmatch
+import functools
 import ipaddress
 from pathlib import Path
 
@@ -23,6 +24,7 @@ from agentstream.config.addresses import (
     expect_http_listener,
     expect_listener,
     expect_name,
+    expect_secret,
     expect_time_zone,
     expect_v6_or_empty,
     first_of_family,
@@ -363,6 +365,56 @@ class Recording:
 
 
 @attrs.frozen
+class Access:
+    """Who belongs here, what becomes of the others, and how much at once."""
+
+    realm: str = setting(
+        default="agentstream",
+        doc="What phones and trunks are told that their password is for (digest).",
+        check=expect_name,
+    )
+    strangers: str = setting(
+        default="refuse",
+        doc="What becomes of requests from no trunk's address, without credentials: `refuse` answers 403, or 401 where"
+        " credentials would help; `ignore` answers nothing, but for 401 to a user that there is.",
+        choices=("refuse", "ignore"),
+    )
+    ban_after: int = setting(
+        default=20,
+        doc="After so many refused requests in a minute from one address all that it sends is ignored for a while, and"
+        " the log says so in the line that etc/fail2ban matches. Addresses of trunks, of calls that are up and of"
+        " registered phones are never ignored. 0: nobody is.",
+        range=(0, 10000),
+    )
+    ban_s: int = setting(
+        default=300,
+        doc="How long, over TCP. Over UDP, where anybody can write any address, it is 60 s at most.",
+        unit="s",
+        range=(1, 86400),
+    )
+    calls_per_second: float = setting(
+        default=0.0,
+        doc="New calls of all trunks together a second; what is above is answered 503. 0: as many as come.",
+        range=(0.0, 10000.0),
+    )
+    source_calls: int = setting(
+        default=0,
+        doc="Calls at once from one address; the next one is answered 486. 0: as many as come.",
+        range=(0, 10000),
+    )
+    source_calls_per_second: float = setting(
+        default=0.0,
+        doc="New calls from one address a second; what is above is answered 503. 0: as many as come.",
+        range=(0.0, 10000.0),
+    )
+    reserved_calls: int = setting(
+        default=0,
+        doc="How many of `media.max_calls` are kept free for calls that we make.",
+        range=(0, 10000),
+    )
+
+
+@attrs.frozen
 class Http:
     """Metrics and health for whoever watches this node."""
 
@@ -404,9 +456,40 @@ class Trunk:
 
     name: str = setting(doc="What records and logs call it.", example='"carrier"', check=expect_name)
     address: tuple[Network, ...] = setting(
-        doc="The addresses and networks, IPv4 or IPv6, that its requests come from. The first trunk that matches wins.",
+        default=(),
+        doc="The addresses and networks, IPv4 or IPv6, that its requests come from. The first trunk that matches wins."
+        " None of them is ever ignored.",
         example='["203.0.113.0/24", "2001:db8::/32"]',
-        least=1,
+    )
+    known_by: str = setting(
+        default="address",
+        doc="How we know that a request is this trunk's: by where it comes from (`address`), by `user` and `password`"
+        " from anywhere (`digest`), by one of the two (`either`), or only by `both`.",
+        choices=("address", "digest", "either", "both"),
+    )
+    user: str = setting(
+        default="",
+        doc="The name that goes with `password` (digest, RFC 7616), theirs to us and ours to them.",
+        example='"agentstream"',
+        check=lambda text: expect_name(text) if text else "",
+    )
+    password: str = setting(
+        default="",
+        doc="The password itself, `file:PATH` for the first line of a file, or `env:NAME` for an environment variable."
+        " No log and no message shows it.",
+        example='"file:carrier.secret"',
+        secret=True,
+        check=expect_secret,
+    )
+    max_calls: int = setting(
+        default=0,
+        doc="Calls of this trunk at once; the next one is answered 486. 0: as many as the node takes.",
+        range=(0, 10000),
+    )
+    calls_per_second: float = setting(
+        default=0.0,
+        doc="New calls of this trunk a second; what is above is answered 503. 0: as many as come.",
+        range=(0.0, 10000.0),
     )
     nat: str = setting(
         default="host",
@@ -414,6 +497,16 @@ class Trunk:
         " names (`host`), or anybody after 5 packets in sequence (`any`).",
         choices=("strict", "host", "any"),
     )
+
+    @property
+    def is_known_by_address(self) -> bool:
+        """Its address is enough."""
+        return self.known_by in ("address", "either")
+
+    @property
+    def is_known_by_digest(self) -> bool:
+        """Its user and password let it in, from its addresses or from anywhere."""
+        return self.known_by != "address"
 
     def is_from(self, host: str) -> bool:
         """This address belongs to the trunk; False for what is no IP address."""
@@ -455,6 +548,9 @@ class Config:
     media: Media = setting(factory=Media, doc="RTP: sound between this node and the phones.")
     stream: Stream = setting(factory=Stream, doc="Defaults of the WebSocket sessions to bots.")
     recording: Recording = setting(factory=Recording, doc="Files of what is said on recorded calls.")
+    access: Access = setting(
+        factory=Access, doc="Who belongs here, what becomes of the others, and how many calls there may be."
+    )
     http: Http = setting(factory=Http, doc="Metrics and health for whoever watches this node.")
     flows: Flows = setting(factory=Flows, doc="Where the flow files are.")
     applets: Applets = setting(factory=Applets, doc="Where drop-in applets are.")
@@ -473,8 +569,17 @@ class Config:
         return self.trunk or (LOOPBACK_TRUNK,)
 
     def trunk_of(self, host: str) -> Trunk | None:
-        """The first trunk that this source address belongs to; None may not call."""
-        return next((trunk for trunk in self.trunks if trunk.is_from(host)), None)
+        """The first trunk that this source address is enough for; None has to say more, or may not call."""
+        return next((trunk for trunk in self.trunks if trunk.is_known_by_address and trunk.is_from(host)), None)
+
+    def is_trunk_address(self, host: str) -> bool:
+        """Any trunk has this address, be it enough or not."""
+        return any(trunk.is_from(host) for trunk in self.trunks)
+
+    @functools.cached_property
+    def trunks_by_user(self) -> dict[str, Trunk]:
+        """The trunks that are recognised by their credentials, by user."""
+        return {trunk.user: trunk for trunk in self.trunk if trunk.is_known_by_digest and trunk.user}
 
     def route_of(self, user: str) -> Route | None:
         """The first route for this user part of a Request-URI."""
@@ -497,5 +602,5 @@ class Config:
 
 
 # The annotations are text until here; whoever walks the fields needs the types.
-for _class in (Node, Account, Sip, Media, Stream, Recording, Http, Flows, Applets, Trunk, Route, Config):
+for _class in (Node, Account, Sip, Media, Stream, Recording, Access, Http, Flows, Applets, Trunk, Route, Config):
     attrs.resolve_types(_class)

@@ -75,6 +75,16 @@ def found(value: object) -> str:
     return str(value)
 
 
+class _Secret:
+    """What messages show of a secret."""
+
+    def __str__(self) -> str:
+        return "what is not shown here"
+
+
+_SECRET = _Secret()
+
+
 def key(name: str) -> str:
     """One part of a dotted path; quoted where TOML would need quotes."""
     return name if re.fullmatch(r"[A-Za-z0-9_-]+", name) else json.dumps(name, ensure_ascii=False)
@@ -190,15 +200,16 @@ def _read_field(value: Any, hint: Any, words: Mapping[str, Any]) -> Any:
     origin, arguments = typing.get_origin(plain_type(hint)), typing.get_args(plain_type(hint))
     if origin is tuple:
         return _read_list(value, arguments[0], words)
+    shown = _SECRET if words.get("secret") else value
     try:
         made = _converter.structure(value, hint)
     except _WrongType:
-        raise _Refused(mismatch(value, expected(hint, words))) from None
+        raise _Refused(mismatch(shown, expected(hint, words))) from None
     if rule_broken(made, words):
-        raise _Refused(mismatch(value, expected(hint, words)))
+        raise _Refused(mismatch(shown, expected(hint, words)))
     sentence = words["check"](made) if "check" in words and made is not None else ""
     if sentence:
-        raise _Refused(mismatch(value, sentence))
+        raise _Refused(mismatch(shown, sentence))
     return made
 
 
@@ -391,12 +402,33 @@ def strings_of(document: Mapping[str, Any], section: str, name: str) -> Iterable
             yield f"{section}[{index}].{name}", table[name]
 
 
+def _check_accounts(config: Config, file: str) -> Iterable[Problem]:
+    """Who may call: trunks that nobody could be recognised as, and users that two of them have."""
+    first: dict[str, str] = {}
+    for index, trunk in enumerate(config.trunk):
+        path = f"trunk[{index}]"
+        if trunk.known_by != "digest" and not trunk.address:
+            sentence = f'is empty while known_by is "{trunk.known_by}"; expected addresses, or known_by = "digest"'
+            yield Problem(file, f"{path}.address", sentence)
+        if bool(trunk.user) != bool(trunk.password):
+            name, other = ("password", "user") if trunk.user else ("user", "password")
+            yield Problem(file, f"{path}.{name}", f"is empty while {other} is not; expected both, or neither")
+        elif trunk.known_by != "address" and not trunk.user:
+            yield Problem(file, f"{path}.user", f'is empty while known_by is "{trunk.known_by}"; expected a user')
+        elif trunk.known_by != "address":
+            if trunk.user in first:
+                sentence = f'found "{trunk.user}", which {first[trunk.user]} has already; expected a user of its own'
+                yield Problem(file, f"{path}.user", sentence)
+            first.setdefault(trunk.user, path)
+
+
 def _cross_check(document: Mapping[str, Any], config: Config, broken: frozenset[str], file: str) -> Iterable[Problem]:
     first: dict[str, str] = {}
     for path, name in strings_of(document, "trunk", "name"):
         if name in first:
             yield Problem(file, path, f'found "{name}", which {first[name]} has already; expected a name of its own')
         first.setdefault(name, path)
+    yield from _check_accounts(config, file)
     if "sip" not in broken:
         for is_v6 in (False, True):
             wide = [at for at in config.sip.listeners if at.is_everywhere and (":" in at.interface) == is_v6]

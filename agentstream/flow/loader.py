@@ -6,6 +6,7 @@ Whatever is wrong is found in one go: :func:`examine` goes on after mistakes, :f
 from __future__ import annotations
 
 import ipaddress
+import os
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -22,6 +23,7 @@ from agentstream.errors import ConfigError, Problem
 from agentstream.flow.definition import Flow, read_flow
 from agentstream.flow.files import file_mistakes, named_files, read_toml
 from agentstream.flow.registry import Registry, find_applets
+from agentstream.flow.secrets import with_secrets
 from agentstream.media.silero import HOW_TO_INSTALL
 from agentstream.media.silero import is_installed as is_silero_installed
 from agentstream.wire.parameters import read_query
@@ -62,6 +64,8 @@ def examine(file: Path = SAMPLE) -> tuple[Loaded, list[Problem]]:
     if problems:
         return Loaded(file, Config(), {}, Registry()), problems
     config, broken, problems = read_config(document, str(file))
+    config, missing = with_secrets(config, file, os.environ)
+    problems += missing
     for field in attrs.fields(Config):
         if field.type is not None and attrs.has(field.type):
             mistakes = file_mistakes(field.type, document.get(field.name), file.parent)

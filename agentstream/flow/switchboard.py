@@ -16,6 +16,8 @@ from twisted.logger import Logger
 
 from agentstream.config.model import Trunk
 from agentstream.errors import RemoteProtocolError, ResourceError
+from agentstream.flow.access import caller_of
+from agentstream.flow.admission import Admission
 from agentstream.flow.call import Call, utc_now
 from agentstream.flow.leg import Leg
 from agentstream.flow.loader import Loaded
@@ -25,8 +27,9 @@ from agentstream.flow.stream import StreamOpener
 from agentstream.flow.timeline import Event as TimelineEvent
 from agentstream.flow.timeline import Timeline
 from agentstream.media.plane import MediaPlane
-from agentstream.net.edge import SipEdge, plain_host
+from agentstream.net.edge import SipEdge
 from agentstream.sdp import LocalMedia, SessionDescription, family_of, parse
+from agentstream.sip.bans import source_of
 from agentstream.sip.events import (
     AckReceived,
     Event,
@@ -39,7 +42,7 @@ from agentstream.sip.events import (
     SessionRefreshed,
     UpdateReceived,
 )
-from agentstream.sip.grammar import format_host
+from agentstream.sip.grammar import format_host, plain_host, printable
 from agentstream.sip.session import Session
 
 LegEvent = (
@@ -68,7 +71,8 @@ class Switchboard:
     :ivar wall_clock: the time of day, in UTC.
     :ivar observers: told every event of every call's timeline.
     :ivar calls: the live calls by SID.
-    :ivar refused: how many calls were refused, by status.
+    :ivar refused: how many calls were refused, by status; ``refused_for``: by why.
+    :ivar admission: how many calls there are, of whom.
     """
 
     clock: IReactorTime
@@ -84,14 +88,12 @@ class Switchboard:
     observers: list[Callable[[TimelineEvent], None]] = attrs.Factory(list)
     calls: dict[str, Call] = attrs.Factory(dict)
     refused: Counter[int] = attrs.Factory(Counter)
+    refused_for: Counter[str] = attrs.Factory(Counter)
+    admission: Admission = attrs.Factory(Admission)
     _legs: dict[Session, Leg] = attrs.Factory(dict)
     _emptied: list[Deferred[None]] = attrs.Factory(list)
 
     log = Logger()
-
-    def is_allowed(self, host: str) -> bool:
-        """Whether this address belongs to a trunk."""
-        return self.loaded.config.trunk_of(host) is not None
 
     def handle(self, event: Event) -> None:
         """Take one event of the SIP stack."""
@@ -125,16 +127,22 @@ class Switchboard:
     def _invited(self, event: InviteReceived) -> None:
         config = self.loaded.config
         called = event.request.uri.user_text
-        trunk = config.trunk_of(event.source.host)
+        trunk = caller_of(config, event)
         route = config.route_of(called)
         if trunk is None:
-            self._refuse(event, 403, f"{event.source.host} belongs to no trunk")
+            self._refuse(event, 403, f"{event.source.host} belongs to no trunk", reason="no trunk")
         elif route is None:
-            self._refuse(event, 404, "no route leads to this number")
+            self._refuse(event, 404, "no route leads to this number", reason="no route")
         elif self.plane.is_overloaded:
-            self._refuse(event, 503, "the media tick runs late: this node takes no more calls")
+            sentence = "the media tick runs late: this node takes no more calls"
+            self._refuse(event, 503, sentence, reason="late tick")
         else:
-            self._admit(event, trunk, route.flow)
+            host = source_of(plain_host(event.source.host))
+            denial = self.admission.ask(config, trunk, host, self.clock.seconds())
+            if denial is None:
+                self._admit(event, trunk, route.flow)
+            else:
+                self._refuse(event, denial.status, denial.sentence, denial.retry_after_s, reason=denial.reason)
 
     def _admit(self, event: InviteReceived, trunk: Trunk, flow: str) -> None:
         """Look at the offer, and give the call ports of the IP family that it wants."""
@@ -147,10 +155,10 @@ class Switchboard:
                 raise RemoteProtocolError(f"RTP over {'IPv6' if is_v6 else 'IPv4'} is not served here", 488)
             media = self.plane.open_leg(is_v6=is_v6)
         except RemoteProtocolError as error:
-            self._refuse(event, error.status, error.sentence)
+            self._refuse(event, error.status, error.sentence, reason="offer")
             return
         except ResourceError as error:
-            self._refuse(event, 503, str(error))
+            self._refuse(event, 503, str(error), reason="no room")
             return
         codecs = self.loaded.config.media.codecs
         local = LocalMedia(address, media.port, codecs, session_id=self.random_bits(62))
@@ -160,7 +168,7 @@ class Switchboard:
             leg.consider(offer)
         except RemoteProtocolError as error:
             media.close()
-            self._refuse(event, error.status or 488, error.sentence)
+            self._refuse(event, error.status or 488, error.sentence, reason="offer")
             return
         self._begin(event, leg, flow, trunk.name)
 
@@ -191,26 +199,37 @@ class Switchboard:
         )
         leg.call = call
         self.calls[sid] = call
+        self.admission.begin(sid, trunk, source_of(plain_host(event.source.host)))
         self._legs[event.session] = leg
         source = event.source
         where = f"{format_host(source.host)}:{source.port}"
         call.event("invite_received", trunk=trunk, source=where, transport=source.transport)
         call.start()
 
-    def _refuse(self, event: InviteReceived, status: int, sentence: str) -> None:
+    def _refuse(
+        self,
+        event: InviteReceived,
+        status: int,
+        sentence: str,
+        retry_after_s: int = RETRY_AFTER_S,
+        *,
+        reason: str,
+    ) -> None:
         self.log.info(
             "the call from {source} to {called} was refused with {status}: {sentence}",
             source=f"{format_host(event.source.host)}:{event.source.port}",
-            called=event.request.uri.user_text,
+            called=printable(event.request.uri.user_text),
             status=status,
             sentence=sentence,
         )
         self.refused[status] += 1
-        headers = [("Retry-After", str(RETRY_AFTER_S))] if status == 503 else []
+        self.refused_for[reason] += 1
+        headers = [("Retry-After", str(retry_after_s))] if status == 503 else []
         self.edge.reject(event.session, status, sentence, headers)
 
     def _ended(self, call: Call) -> None:
         self.calls.pop(call.sid, None)
+        self.admission.end(call.sid)
         if not self.calls:
             emptied, self._emptied = self._emptied, []
             for waiting in emptied:

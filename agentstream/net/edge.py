@@ -20,8 +20,10 @@ from twisted.logger import Logger
 from agentstream.errors import LocalProtocolError, StartError
 from agentstream.net.connections import ConnectionLimits, Connections, StreamOwner
 from agentstream.net.listen import ListenAddress, parse_listen
-from agentstream.sip.events import Event, MessageDropped, RequestRefused
+from agentstream.sip.events import Event, MessageDropped, RequestRefused, SourceBanned
 from agentstream.sip.framing import Unframed
+from agentstream.sip.gate import Gate
+from agentstream.sip.grammar import plain_host
 from agentstream.sip.hop import Hop, Listener
 from agentstream.sip.reinvite import MakeOffer
 from agentstream.sip.session import Session
@@ -51,6 +53,8 @@ class SipEdge:
     :param on_event: called with every event of the stack but RequestRefused and MessageDropped, in order. An
         exception in it is logged and loses no other event. It may call the edge's commands; their events come after
         the present one.
+    :param is_allowed: whether an address may send anything outside a dialog, where there is no gate.
+    :param gate: decides that, and whose credentials are good.
     :param on_refusal: called with RequestRefused and MessageDropped, beside the log line that a source gets once a
         minute.
     :ivar stack: the stack, to look at. :ivar connections: the connections, to look at.
@@ -68,6 +72,7 @@ class SipEdge:
         advertise_v6: str = "",
         limits: ConnectionLimits | None = None,
         is_allowed: Callable[[str], bool] | None = None,
+        gate: Gate | None = None,
         on_refusal: Callable[[RequestRefused | MessageDropped], object] | None = None,
         token: Callable[[], str] = new_token,
         product: str = "agentstream",
@@ -87,6 +92,8 @@ class SipEdge:
         self._unsettled: list[Deferred[None]] = []
 
         def is_known(host: str) -> bool:
+            if gate is not None:
+                return gate.is_known(plain_host(host))
             return is_allowed is None or is_allowed(plain_host(host))
 
         owner = StreamOwner(
@@ -101,6 +108,7 @@ class SipEdge:
         self.stack = Stack(
             token=token,
             is_allowed=is_known,
+            gate=gate,
             product=product,
             ring_limit_s=ring_limit_s,
             intervals=intervals,
@@ -173,6 +181,10 @@ class SipEdge:
         self._is_bound = False
         self.stack.listeners.clear()
         return [*(maybeDeferred(port.stopListening) for port in ports.values()), *self.connections.stop()]
+
+    def has_call_with(self, host: str) -> bool:
+        """A dialog that is up has its peer at this address."""
+        return any(plain_host(dialog.source.host) == host for _session, dialog in self.stack.dialogs.values())
 
     # -- commands: those of the stack, without the clock -------------------------------------------
 
@@ -322,7 +334,16 @@ class SipEdge:
 
     def _tell(self, event: Event) -> None:
         try:
-            if isinstance(event, RequestRefused | MessageDropped):
+            if isinstance(event, SourceBanned):
+                # etc/fail2ban/filter.d/agentstream.conf matches this line. Nothing in it is of the source's choosing.
+                self.log.warn(
+                    "source {source} is ignored for {seconds} s after {refused} refused requests over {transport}",
+                    source=event.source,
+                    seconds=round(event.seconds),
+                    refused=event.refused,
+                    transport=event.transport.upper(),
+                )
+            elif isinstance(event, RequestRefused | MessageDropped):
                 if isinstance(event, RequestRefused):
                     self._say(
                         event.source.host,
@@ -372,11 +393,6 @@ class SipEdge:
                 call.reset(delay)
             except (AlreadyCalled, AlreadyCancelled):
                 self._call = self._reactor.callLater(delay, self._timer_fired)
-
-
-def plain_host(host: str) -> str:
-    """An IPv4 address that came by an IPv6 socket, as IPv4: that is how address lists say it."""
-    return host[7:] if host.startswith("::ffff:") and "." in host else host
 
 
 class _Datagrams(DatagramProtocol):

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 import attrs
 
+from agentstream.sip.gate import Guest
 from agentstream.sip.hop import Hop
 from agentstream.sip.message import Request
 
@@ -22,12 +23,14 @@ class InviteReceived:
     """A new call comes in; 100 has been sent. Answer with progress, answer, reject or hang_up.
 
     :ivar sdp: the offer; b"" when the caller wants ours.
+    :ivar guest: whose credentials it came with.
     """
 
     session: Session
     request: Request
     source: Hop
     sdp: bytes
+    guest: Guest = attrs.field(factory=Guest)
 
 
 @attrs.frozen
@@ -190,6 +193,19 @@ class MessageDropped:
     sentence: str
 
 
+@attrs.frozen
+class SourceBanned:
+    """Too much of what a source sent was refused: all of it is ignored now.
+
+    :ivar source: an IPv4 address, or the /64 of an IPv6 address.
+    """
+
+    source: str
+    transport: str
+    seconds: float
+    refused: int
+
+
 Event = (
     InviteReceived
     | InviteProgressed
@@ -208,4 +224,5 @@ Event = (
     | SessionEnded
     | RequestRefused
     | MessageDropped
+    | SourceBanned
 )

@@ -165,3 +165,14 @@ def parse_address(host: str) -> ipaddress.IPv4Address | ipaddress.IPv6Address | 
 def is_ip_address(host: str) -> bool:
     """Whether the host is an IPv4 or IPv6 literal (without brackets)."""
     return parse_address(host) is not None
+
+
+def plain_host(host: str) -> str:
+    """An IPv4 address that came by an IPv6 socket, as IPv4: that is how address lists say it."""
+    return host[7:] if host.startswith("::ffff:") and "." in host else host
+
+
+def printable(text: str, most: int = 128) -> str:
+    """What a peer chose, for a line of a log: no control characters, and not too much of it."""
+    shown = "".join(character if character.isprintable() else "?" for character in text[:most])
+    return shown if len(text) <= most else f"{shown}..."

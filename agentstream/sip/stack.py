@@ -14,8 +14,9 @@ from collections.abc import Callable, Iterable
 from agentstream.errors import LocalProtocolError, RemoteProtocolError
 from agentstream.sip.capabilities import ALLOW, OPTIONS_FIELDS, SUPPORTED, inspect, label
 from agentstream.sip.dialog import Dialog, DialogKey
-from agentstream.sip.events import Event, InviteReceived, MessageDropped, RequestRefused
+from agentstream.sip.events import Event, InviteReceived, MessageDropped, RequestRefused, SourceBanned
 from agentstream.sip.framing import Unframed
+from agentstream.sip.gate import STRANGER, Gate, Guest
 from agentstream.sip.grammar import is_ip_address, parse_number
 from agentstream.sip.headers import format_warning
 from agentstream.sip.hop import Hop, Listener
@@ -61,6 +62,7 @@ class Stack:
     :param token: gives a fresh unpredictable word of letters and digits, at least 64 bits of it.
     :param is_allowed: whether this source address may send anything outside a dialog; others get 403 (and 400 for bad
         syntax).
+    :param gate: decides that instead, by credentials too, and ignores who is refused too often.
     :param listeners: ours by name, as ``Hop.local`` names them; :meth:`add_listener` adds.
     :param ring_limit_s: seconds after which an INVITE without a final answer is given up, in either direction.
     :param intervals: what we want of session timers.
@@ -71,6 +73,7 @@ class Stack:
         *,
         token: Callable[[], str],
         is_allowed: Callable[[str], bool] = _allow_all,
+        gate: Gate | None = None,
         listeners: dict[str, Listener] | None = None,
         product: str = "agentstream",
         ring_limit_s: float = 180.0,
@@ -78,6 +81,7 @@ class Stack:
     ) -> None:
         self.token = token
         self.is_allowed = is_allowed
+        self.gate = gate
         self.listeners = Listeners(listeners or {})
         self.ring_limit_s = ring_limit_s
         self.intervals = intervals or Intervals()
@@ -100,6 +104,9 @@ class Stack:
 
     def receive(self, data: bytes, source: Hop, now: float) -> None:
         """One datagram. Nothing that it holds makes this raise."""
+        if self.gate is not None and self.gate.is_banned(source.host, now):
+            self.counters["ignored"] += 1
+            return
         try:
             message = parse_message(data)
             if isinstance(message, Response):
@@ -109,7 +116,10 @@ class Stack:
         except MalformedRequest as error:
             error.request.stamp(source)
             self.counters[f"received {label(error.request.method)}"] += 1
-            self._refuse_without_state(error.request, error.status, error.sentence, source)
+            if self.gate is not None and self.gate.is_silent_to(source.host):
+                self._ignore(error.sentence, source)
+            else:
+                self._refuse_without_state(error.request, error.status, error.sentence, source)
         except RemoteProtocolError as error:
             # RFC 5626 section 4.4.1: CRLFs between messages keep a flow alive; they are no mistake.
             if data.strip(b"\r\n\x00"):
@@ -362,7 +372,10 @@ class Stack:
             request.check()
             key = server_key(request)
         except RemoteProtocolError as error:
-            self._refuse_without_state(request, error.status, error.sentence, source)
+            if self.gate is not None and self.gate.is_silent_to(source.host):
+                self._ignore(error.sentence, source)
+            else:
+                self._refuse_without_state(request, error.status, error.sentence, source)
             return
         way_back = reply_hop(request.via, source)
         if source.is_reliable:
@@ -377,9 +390,12 @@ class Stack:
         dialog_key = (request.call_id, request.to.tag, request.from_.tag)
         found = self.dialogs.get(dialog_key) if request.to.tag else None
         invite = self.servers.get((*key[:-1], "INVITE")) if method == "CANCEL" else None
-        if found is None and invite is None and not self.is_allowed(source.host):
-            self._refuse_without_state(request, 403, "this address may not call here", source)
-            return
+        guest = Guest()
+        if found is None and invite is None:
+            judged = self._judge(request, source, now)
+            if judged is None:
+                return
+            guest = judged
         machine = InviteServerTransaction if method == "INVITE" else NonInviteServerTransaction
         transaction = machine(request, key, way_back, self.out, self.timers, self._forget_server)
         self.servers[key] = transaction
@@ -398,7 +414,27 @@ class Stack:
             # Does Not Exist)".
             self.refuse(transaction, 481, "there is no such dialog", now, source)
         else:
-            self._receive_outside(transaction, source, now)
+            self._receive_outside(transaction, source, guest, now)
+
+    def _judge(self, request: Request, source: Hop, now: float) -> Guest | None:
+        """Whose request this is, outside any dialog; None for one that has been refused."""
+        if self.gate is None:
+            if self.is_allowed(source.host):
+                return Guest()
+            self._refuse_without_state(request, 403, STRANGER, source)
+            return None
+        judged = self.gate.judge(request, source, now)
+        if isinstance(judged, Guest):
+            return judged
+        if not judged.status:
+            self._ignore(judged.sentence, source)
+        else:
+            self._refuse_without_state(request, judged.status, judged.sentence, source, judged.headers)
+        if judged.ban is not None:
+            ban = judged.ban
+            self.counters["banned"] += 1
+            self.events.append(SourceBanned(ban.source, source.transport, ban.seconds, ban.refused))
+        return None
 
     def _receive_ack(self, request: Request, transaction: ServerTransaction | None, now: float) -> None:
         """ACKs are never answered."""
@@ -424,7 +460,7 @@ class Stack:
         if session is not None and isinstance(invite, InviteServerTransaction):
             session.cancel_received(invite, cancel, now)
 
-    def _receive_outside(self, transaction: ServerTransaction, source: Hop, now: float) -> None:
+    def _receive_outside(self, transaction: ServerTransaction, source: Hop, guest: Guest, now: float) -> None:
         """INVITE or OPTIONS that begins something."""
         request = transaction.request
         # 8.2.2.2: no To tag, and From tag, Call-ID and CSeq "exactly match those associated with an ongoing
@@ -457,14 +493,20 @@ class Stack:
         self.remember_dialog(session.dialog, session)
         self._invites[transaction] = session
         self.respond(transaction, 100, now)
-        self.events.append(InviteReceived(session, request, source, request.sdp))
+        self.events.append(InviteReceived(session, request, source, request.sdp, guest))
 
     # -- the rest ----------------------------------------------------------------------------------
 
-    def _refuse_without_state(self, request: Request, status: int, sentence: str, source: Hop) -> None:
+    def _refuse_without_state(
+        self, request: Request, status: int, sentence: str, source: Hop, challenges: Fields = ()
+    ) -> None:
         """RFC 3261 section 8.2.7: an answer that costs no memory, with the same tag each time."""
-        self.counters[f"refused {status}"] += 1
-        self.events.append(RequestRefused(source, request.method, status, sentence))
+        if status == 401:
+            # A question, which nobody needs to read about in a log.
+            self.counters["challenged"] += 1
+        else:
+            self.counters[f"refused {status}"] += 1
+            self.events.append(RequestRefused(source, request.method, status, sentence))
         if request.method == "ACK":
             return
         try:
@@ -474,9 +516,13 @@ class Stack:
         headers = request.headers
         seed = f"{self._tag_secret}{headers.get('via')}{headers.get('call-id')}{headers.get('cseq')}"
         tag = f"{zlib.crc32(seed.encode('utf-8', 'replace')):08x}"
-        fields = [("Warning", self.warning(status, sentence))]
+        fields = [*challenges, ("Warning", self.warning(status, sentence))]
         self.counters[f"sent {status}"] += 1
         self.out.append((build_response(request, status, to_tag=tag, headers=fields), hop))
+
+    def _ignore(self, sentence: str, source: Hop) -> None:
+        self.counters["ignored"] += 1
+        self.events.append(MessageDropped(source, sentence))
 
     def _drop(self, sentence: str, source: Hop) -> None:
         self.counters["dropped"] += 1

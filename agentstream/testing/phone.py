@@ -22,7 +22,7 @@ from agentstream.media.ports import Address
 from agentstream.rtp.events import packets_of_digit
 from agentstream.rtp.packet import Packet
 from agentstream.testing.network import Network, Path
-from agentstream.testing.sip_peer import Received, SipPeer, read
+from agentstream.testing.sip_peer import Received, SipPeer, authorization, read
 
 NUMBERS = {"PCMU": 0, "PCMA": 8, "G722": 9, "L16": 97, "OPUS": 111}
 DIGIT_TYPE = 101
@@ -116,6 +116,7 @@ class Phone:
     :param ptime_ms: of its packets, 10 to 60.
     :param attributes: more lines of its audio's description, such as ``a=rtcp-mux``.
     :param phase_s: how long after the first ``say`` its packets leave, so that none falls together with a tick.
+    :param credentials: user and password, for an INVITE that is answered 401; it is sent again once.
     :ivar responses: every response to its INVITEs, in order of arrival.
     :ivar replies: every response to its other requests.
     :ivar requests: every request of the server's, in order of arrival.
@@ -141,6 +142,7 @@ class Phone:
         ptime_ms: int = 20,
         attributes: Sequence[str] = (),
         phase_s: float = 0.005,
+        credentials: tuple[str, str] | None = None,
     ) -> None:
         self._reactor = reactor
         self._network: Network = reactor.network
@@ -148,6 +150,8 @@ class Phone:
         self.acknowledges = True
         self.serves: set[str] = set()
         self.reply_headers = ""
+        self.credentials = credentials
+        self._invited: tuple[bytes, str] | None = None
         self.takes_events = True
         self.codecs = tuple(codecs)
         self.ptime_ms = ptime_ms
@@ -187,6 +191,7 @@ class Phone:
         self.sip.called = number
         offer = self.description() if sdp is None else sdp
         self._is_offer_ours = bool(offer)
+        self._invited = (offer, headers)
         self.send(self.sip.invite(offer, headers))
 
     def reinvite(self, direction: str = "sendrecv", *, sdp: bytes | None = None) -> None:
@@ -274,6 +279,13 @@ class Phone:
         self.responses.append(response)
         if response.status >= 300:
             self.send(self.sip.ack_refusal(data))
+            if response.status == 401 and self.credentials is not None and self._invited is not None:
+                offer, headers = self._invited
+                self._invited = None
+                uri = f"sip:{self.sip.called}@{self.sip.target}"
+                proof = authorization(response.headers("www-authenticate"), *self.credentials, "INVITE", uri)
+                self.send(self.sip.invite(offer, f"{headers}Authorization: {proof}\r\n"))
+                return
             if not self.is_answered:
                 self._end("server")
         elif response.status >= 200:

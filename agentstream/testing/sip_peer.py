@@ -6,7 +6,9 @@ keeps the time. It repeats nothing by itself.
 
 from __future__ import annotations
 
+import hashlib
 import itertools
+import re
 
 import attrs
 
@@ -55,6 +57,24 @@ def read(data: bytes) -> Received:
     lines = head.decode().split("\r\n")
     pairs = [line.split(":", 1) for line in lines[1:]]
     return Received(lines[0], tuple((name.strip().lower(), value.strip()) for name, value in pairs), body)
+
+
+def authorization(challenges: list[str], user: str, password: str, method: str, uri: str, count: int = 1) -> str:
+    """The Authorization value that answers the first of these WWW-Authenticate values (RFC 7616, qop auth)."""
+    challenge = dict(re.findall(r'(\w+)="?([^",]*)"?', challenges[0].partition(" ")[2]))
+    algorithm = challenge.get("algorithm", "MD5")
+    apply = {"MD5": hashlib.md5, "SHA-256": hashlib.sha256}[algorithm]
+
+    def digest(*words: str) -> str:
+        return apply(":".join(words).encode()).hexdigest()
+
+    realm, nonce, cnonce = challenge["realm"], challenge["nonce"], f"peer{next(_numbers)}"
+    proof = (nonce, f"{count:08x}", cnonce, "auth")
+    response = digest(digest(user, realm, password), *proof, digest(method, uri))
+    return (
+        f'Digest username="{user}", realm="{realm}", nonce="{nonce}", uri="{uri}", response="{response}",'
+        f' algorithm={algorithm}, qop=auth, nc={count:08x}, cnonce="{cnonce}"'
+    )
 
 
 def tag_of(value: str) -> str:

@@ -215,6 +215,8 @@ class NodeMetrics:
         yield self._counter("calls_ended", "Calls that are over, by who ended them.", ended, "by")
         refused = [((str(status),), float(count)) for status, count in sorted(switchboard.refused.items())]
         yield self._counter("calls_refused", "Calls that were refused, by SIP status.", refused, "status")
+        reasons = [((reason,), float(count)) for reason, count in sorted(switchboard.refused_for.items())]
+        yield self._counter("calls_turned_away", "The same, by why.", reasons, "reason")
         yield self._count("steps_failed", "Steps whose applet broke.", counts.steps_failed)
         yield self._gauge("recordings", "Recordings that run.", files.running)
         yield self._gauge("recording_waiting_bytes", "Sound that waits for the disk.", files.waiting_bytes)
@@ -243,6 +245,9 @@ class NodeMetrics:
             yield self._counter(f"sip_{kind}_{direction}", f"SIP {kind} {direction}, by {label}.", values, label)
         yield self._counter("sip_refused", "SIP requests refused outside of calls, by status.", refused, "status")
         yield self._count("sip_dropped", "What came to a SIP port and is no SIP.", others["dropped"])
+        yield self._count("sip_challenged", "Requests that were asked for credentials.", others["challenged"])
+        yield self._count("sip_ignored", "Requests of strangers that got no answer.", others["ignored"])
+        yield self._count("sip_banned", "Times that a source was ignored for a while.", others["banned"])
         yield self._count("sip_keepalives", "Keep-alives (RFC 5626).", others["keepalives"])
         yield self._gauge("sip_dialogs", "SIP dialogs that are up.", len(self.edge.stack.dialogs))
 

@@ -71,7 +71,28 @@ GOOD_CONFIG: dict[str, Any] = {
     "http": {"listen": "tcp:8080:interface=127.0.0.1"},
     "flows": {"path": ["flows"]},
     "applets": {"path": ["drop-ins"]},
-    "trunk": [{"name": "carrier", "address": ["203.0.113.0/24", "::1"], "nat": "any"}],
+    "access": {
+        "realm": "example.org",
+        "strangers": "ignore",
+        "ban_after": 10,
+        "ban_s": 600,
+        "calls_per_second": 50.0,
+        "source_calls": 20,
+        "source_calls_per_second": 5.0,
+        "reserved_calls": 10,
+    },
+    "trunk": [
+        {
+            "name": "carrier",
+            "address": ["203.0.113.0/24", "::1"],
+            "nat": "any",
+            "known_by": "either",
+            "user": "us",
+            "password": "secret of theirs",
+            "max_calls": 30,
+            "calls_per_second": 2.5,
+        }
+    ],
     "route": [{"to": "1000", "flow": "support"}],
 }
 """Every setting there is; a test asserts that."""

@@ -1,0 +1,50 @@
+"""Who may call: the config's trunks as what the SIP stack asks at its gate, and the trunk of a call that came in."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from agentstream.config.model import Config, Trunk
+from agentstream.sip.digest import DigestServer
+from agentstream.sip.events import InviteReceived
+from agentstream.sip.gate import Account, Gate, Rules
+from agentstream.sip.grammar import plain_host
+
+
+def make_gate(config: Callable[[], Config], token: Callable[[], str], has_call_with: Callable[[str], bool]) -> Gate:
+    """The gate of a node; the config is asked anew each time.
+
+    :param token: gives unpredictable words. :param has_call_with: a call is up with this address.
+    """
+    digest = DigestServer(config().access.realm, token)
+
+    def rules() -> Rules:
+        access = config().access
+        return Rules(access.strangers == "ignore", access.ban_after, access.ban_s)
+
+    return Gate(
+        digest,
+        is_known=lambda host: config().trunk_of(host) is not None,
+        is_protected=lambda host: config().is_trunk_address(host) or has_call_with(host),
+        account_of=lambda user: account_of(config(), user),
+        has_accounts=lambda: bool(config().trunks_by_user),
+        rules=rules,
+    )
+
+
+def account_of(config: Config, user: str) -> Account | None:
+    """Whose credentials these are."""
+    trunk = config.trunks_by_user.get(user)
+    if trunk is None:
+        return None
+    if trunk.known_by == "both":
+        return Account(trunk.name, trunk.password, trunk.is_from)
+    return Account(trunk.name, trunk.password)
+
+
+def caller_of(config: Config, event: InviteReceived) -> Trunk | None:
+    """The trunk that a call came by: that of its credentials, or else of its address."""
+    account = event.guest.account
+    if account is None:
+        return config.trunk_of(plain_host(event.source.host))
+    return next((trunk for trunk in config.trunk if trunk.name == account.peer), None)
