@@ -316,18 +316,13 @@ class MediaPlane:
 
     def _receive(self, now: float) -> None:
         arrived, views = self._arrived, self._reception.views
-        flooded: set[int] = set()
-        for number in range(READS_A_TICK):
+        for _ in range(READS_A_TICK):
             if not self._ports.receive(views, arrived):
                 return
             self._reception.take(arrived, self._tick_number, now)
             if arrived.control:
                 self._reports.receive(arrived.control, self._tick_number, now)
-            if number:
-                # What comes to others while the passes go on is theirs, and waits for the next tick.
-                found = {row for row, _, _ in arrived.control}.union(arrived.rows)
-                flooded = found if number == 1 else flooded & found
-        self._ports.discard(flooded)
+        self._ports.discard()
 
     def _tell(self, fn: Callable[..., object], *news: object) -> None:
         """Somebody's mistake about their news is their own: the tick and every other call go on."""

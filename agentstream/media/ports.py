@@ -94,9 +94,9 @@ class DatagramPorts(Protocol):
     def receive(self, inbox: list[memoryview], into: Pass) -> bool:
         """Read one datagram from every readable port, RTP into ``inbox[i]``; False when none was readable."""
 
-    def discard(self, rows: set[int]) -> None:
-        """Throw away what these rows have still to read, at most DISCARDS_A_TICK a port, counted in
-        ``discarded[row]``."""
+    def discard(self) -> None:
+        """Behind passes of which none found nothing: throw away what is left at the ports that every pass found
+        readable, at most DISCARDS_A_TICK a port, counted in ``discarded[row]``. What came to others meanwhile waits."""
 
     def release(self, now: float) -> None:
         """Free the pairs whose quarantine is over. Once a second is enough."""
@@ -190,6 +190,9 @@ class KernelPorts:
         self._catchers: dict[int, tuple[int, Callable[[Any], tuple[int, Any]]]] = {}
         self._can_settle = sys.platform == "linux"
         self._scratch = memoryview(bytearray(PACKET_CAPACITY))
+        # Passes since one found nothing, and the file descriptors that each of them has found readable.
+        self._passes = 0
+        self._filled: set[int] = set()
         self.discarded = [0] * rows
         self.socket_errors = 0
 
@@ -336,7 +339,12 @@ class KernelPorts:
         caught = []
         found = self._poll.readable(0, 3 * len(inbox) + 1)
         if not found:
+            self._passes = 0
             return False
+        self._passes += 1
+        if self._passes > 1:  # in the first one nearly all of them are there
+            fds = {fd for fd, _ in found}
+            self._filled = fds if self._passes == 2 else self._filled & fds
         at = 0
         for fd, _events in found:
             entry = by_fd.get(fd)
@@ -390,16 +398,14 @@ class KernelPorts:
             return
         into.control.append((row, bytes(self._scratch[:length]), source))
 
-    def discard(self, rows: set[int]) -> None:
-        for fd, _events in self._poll.readable(0, 3 * len(self.discarded) + 1):
+    def discard(self) -> None:
+        self._passes = 0
+        for fd in self._filled:
             row, read = self._by_fd[fd][:2] if fd in self._by_fd else self._catchers[fd]
-            row = row if row >= 0 else -1 - row
-            if row not in rows:
-                continue
             try:
                 for _ in range(DISCARDS_A_TICK):
                     read(self._scratch)
-                    self.discarded[row] += 1
+                    self.discarded[row if row >= 0 else -1 - row] += 1
             except OSError:
                 continue
 

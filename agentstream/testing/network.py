@@ -95,6 +95,9 @@ class MemoryPorts:
         self._ports: dict[int, Address] = {}
         self._queues: dict[int, deque[tuple[bytes, Address]]] = {}
         self._controls: dict[int, deque[tuple[bytes, Address]]] = {}
+        # Passes since one found nothing, and what each of them has found: row, whether it is RTCP.
+        self._passes = 0
+        self._filled: set[tuple[int, bool]] = set()
         self.discarded = [0] * rows
         self.socket_errors = 0
 
@@ -134,6 +137,10 @@ class MemoryPorts:
 
     def receive(self, inbox: list[memoryview], into: Pass) -> bool:
         into.forget()
+        found = {(row, False) for row, queue in self._queues.items() if queue}
+        found |= {(row, True) for row, control in self._controls.items() if control}
+        self._passes = self._passes + 1 if found else 0
+        self._filled = found if self._passes < 2 else self._filled & found
         for row, control in self._controls.items():
             if control:
                 data, source = control.popleft()
@@ -149,12 +156,13 @@ class MemoryPorts:
                 into.sources.append(source)
         return bool(into.rows or into.control)
 
-    def discard(self, rows: set[int]) -> None:
-        for row in rows:
-            for queue in (self._queues[row], self._controls[row]):
-                for _ in range(min(len(queue), DISCARDS_A_TICK)):
-                    queue.popleft()
-                    self.discarded[row] += 1
+    def discard(self) -> None:
+        self._passes = 0
+        for row, is_control in self._filled:
+            queue = (self._controls if is_control else self._queues)[row]
+            for _ in range(min(len(queue), DISCARDS_A_TICK)):
+                queue.popleft()
+                self.discarded[row] += 1
 
     def release(self, now: float) -> None:
         """Nothing rests here: closed ports are free at once."""
