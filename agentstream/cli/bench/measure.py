@@ -21,7 +21,9 @@ from agentstream.cli.children import children
 CHECKED_BYTES = "eight bytes of each 20 ms, which G.711 and 8 kHz leave as they are"
 CHECKED_TONES = "the tones of each 20 ms, which resampling leaves in place; not each sample"
 
-_WARM_UP_S = 2.0
+_REST_S = 2.0
+WARM_UP_S = 7.0
+"""Behind a call's beginning: by then each ring's delay is what it stays, and nothing is left out of frames any more."""
 _MOST_PROBE_S = 10.0
 _SMALL = 5  # a run's memory is taken at a fifth of its calls, too
 
@@ -113,10 +115,10 @@ def measure(
         small_bytes = 0
         if small:
             setup_ms += fleet.place("echo", small)["setup_ms"]
-            fleet.rest(_WARM_UP_S)
+            fleet.rest(_REST_S)
             small_bytes = fleet.memory_bytes
         setup_ms += fleet.place("echo", calls - small)["setup_ms"]
-        fleet.rest(_WARM_UP_S)
+        fleet.rest(WARM_UP_S)
         slope_mb = (fleet.memory_bytes - small_bytes) / (calls - small) / 1e6 if small else math.nan
         samples: list[tuple[float, int]] = []
 

@@ -16,7 +16,7 @@ import attrs
 from rich.console import Console
 
 from agentstream.cli.bench.fleet import Fleet
-from agentstream.cli.bench.measure import rounded, said_of_floor, said_of_probes, said_of_window
+from agentstream.cli.bench.measure import WARM_UP_S, rounded, said_of_floor, said_of_probes, said_of_window
 from agentstream.cli.bench.slope import fit
 from agentstream.cli.bench.variants import Variant
 from agentstream.cli.children import children
@@ -28,7 +28,6 @@ LOAD_MS = 20.0
 
 _PROBES = 20
 _PROBE_S = 5.0
-_WARM_UP_S = 3.0
 
 
 @attrs.frozen
@@ -91,7 +90,7 @@ def ramp(
         for size in sizes:
             placed = fleet.place("echo", size - held, may_refuse=True)
             held = placed["live"]
-            fleet.rest(_WARM_UP_S)
+            fleet.rest(WARM_UP_S)
             memory_mb = fleet.memory_bytes / 1e6
             window = fleet.steady(held, seconds)
             found = said_of_probes(fleet.probe(_PROBES, _PROBE_S, may_refuse=True))
