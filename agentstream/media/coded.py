@@ -14,7 +14,8 @@ import numpy.typing as npt
 from agentstream.audio import timescale
 from agentstream.audio.codecs import Coder
 from agentstream.audio.conceal import NO_ROWS, Concealment, Rows
-from agentstream.media.ring import BLOCKS_A_SLOT, LEAST_MS, MOST_MS, IntArray, Rings
+from agentstream.media.arrivals import BLOCKS_A_SLOT, LEAST_MS, MOST_MS, IntArray
+from agentstream.media.ring import Rings
 from agentstream.media.seams import Seams
 
 BYTE = 0x4000

@@ -15,8 +15,8 @@ import numpy.typing as npt
 
 from agentstream.audio.codecs import Coder, PacketCoder
 from agentstream.audio.conceal import NO_ROWS, Concealment, Rows
+from agentstream.media.arrivals import BLOCKS, LEAST_MS, MOST_MS, VOICE, IntArray
 from agentstream.media.coded import CodedRings, Decoding
-from agentstream.media.ring import BLOCKS, LEAST_MS, MOST_MS, VOICE, IntArray
 
 UNITS = 4
 """Tokens of a block of 10 ms."""

@@ -22,6 +22,7 @@ from twisted.logger import Logger
 from agentstream.audio.activity import ActivitySettings
 from agentstream.audio.codecs import Codec, codec_named
 from agentstream.errors import LocalProtocolError, ResourceError
+from agentstream.media.arrivals import LEAST_MS, MOST_MS, STRAY
 from agentstream.media.chunk_waits import EDGES_S, ChunkWaits, percentile_ms
 from agentstream.media.collisions import Collisions
 from agentstream.media.delay import BINS, wait_ms
@@ -37,7 +38,7 @@ from agentstream.media.rates import STREAM_RATES_HZ, StreamRate
 from agentstream.media.reception import Reception
 from agentstream.media.recording import Tapes
 from agentstream.media.reports import Reports
-from agentstream.media.ring import LEAST_MS, MOST_MS, STRAY, Rings
+from agentstream.media.ring import Rings
 from agentstream.media.silence import SilenceWatch
 from agentstream.media.silero import Judge
 from agentstream.media.slack import SlackCollector

@@ -5,7 +5,8 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from agentstream.media.ring import LEAST_MS, MOST_MS, Rings
+from agentstream.media.arrivals import LEAST_MS, MOST_MS
+from agentstream.media.ring import Rings
 
 BLOCK = 80
 ROWS = 2

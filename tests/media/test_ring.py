@@ -7,7 +7,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from agentstream.media.ring import MOST_MS, Rings
+from agentstream.media.arrivals import MOST_MS
+from agentstream.media.ring import Rings
 
 pytestmark = pytest.mark.rfc(3550)
 

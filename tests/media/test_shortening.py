@@ -9,8 +9,9 @@ import numpy.typing as npt
 import pytest
 
 from agentstream.audio.codecs import codec_named
+from agentstream.media.arrivals import LEAST_MS
 from agentstream.media.coded import BYTE, CodedRings
-from agentstream.media.ring import LEAST_MS, Rings
+from agentstream.media.ring import Rings
 from agentstream.media.seams import REST_TICKS, Seams
 
 Pcm = npt.NDArray[np.int16]

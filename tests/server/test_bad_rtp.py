@@ -16,8 +16,8 @@ from typing import Any
 import attrs
 import pytest
 
+from agentstream.media.arrivals import STRAY
 from agentstream.media.ports import Address
-from agentstream.media.ring import STRAY
 from agentstream.rtp import packet as rtp
 from agentstream.rtp.matrix import Reason
 from agentstream.rtp.packet import Packet
