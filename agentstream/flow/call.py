@@ -20,6 +20,7 @@ from twisted.python.failure import Failure
 from zope.interface import implementer
 
 from agentstream.flow.definition import Flow, Step
+from agentstream.flow.frames import forget_frames
 from agentstream.flow.ileg import ILeg, IRecording
 from agentstream.flow.listeners import Listeners
 from agentstream.flow.playlist import Playlist
@@ -144,7 +145,8 @@ class StepCall:
         def opened(stream: IStream) -> IStream:
             if self.is_over:
                 stream.stop("stopped")
-            self._streams.append(stream)
+            else:
+                self._streams.append(stream)
             return stream
 
         return self._while_here(opening.addCallback(opened), self._connecting)
@@ -198,6 +200,7 @@ class StepCall:
             kept.discard(work)
             if not self.is_over and not told.called:
                 told.callback(result)
+            forget_frames(result)
 
         kept.add(work)
         work.addBoth(tell)
@@ -234,7 +237,9 @@ class StepCall:
             end()
         for work in [*self._waiting, *self._connecting, *(self._playing if is_silent else ())]:
             work.cancel()
-        for stream in self._streams:
+        # What the step asked for knows the step: it keeps nothing of that.
+        streams, self._streams = self._streams, []
+        for stream in streams:
             stream.stop(self.call.stop_reason)
         if self._recording is not None:
             self._recording.stop()
@@ -418,6 +423,7 @@ class Call:
             self.step_failed(at, Failure(ValueError(f"the run ended with {outcome!r}, which is none of its outcomes")))
             return
         self._leave(at, is_silent=at.is_stopping)
+        at.run = None
         self.event("step_ended", step=at.step.name, applet=at.step.applet.name, outcome=outcome)
         self._move(self.flow.following(at.step, outcome))
 
@@ -435,11 +441,13 @@ class Call:
             "call {call_sid}: the step {step} ({applet}) failed", failure, call_sid=self.sid, step=name, applet=applet
         )
         self.event("step_failed", step=name, applet=applet, error=error, traceback=text)
+        forget_frames(failure)
         if at.is_over:
             return
         self._leave(at, is_silent=True)
         if not at.is_stopping:
             self._stop_run(at, "stopped")
+        at.run = None
         if at.step.has_outcome("failed"):
             self.event("step_ended", step=name, applet=applet, outcome="failed")
             self._move(self.flow.following(at.step, "failed"))

@@ -28,6 +28,7 @@ from twisted.web.iweb import IAgent, IAgentEndpointFactory, IResponse
 from zope.interface import implementer
 
 from agentstream.errors import StreamFailed
+from agentstream.flow.frames import forget_frames
 from agentstream.ws.addresses import NOT_PUBLIC, AddressRefused
 from agentstream.ws.connect import EndpointFactory, public_endpoint, tcp_endpoint
 from agentstream.ws.trust import client_tls
@@ -121,7 +122,7 @@ def ask_for_url(
             endpoint = redirected_endpoint
         raise StreamFailed(TOO_MANY_REDIRECTS)
 
-    return Deferred.fromCoroutine(ask()).addTimeout(TIMEOUT_S, reactor, _on_timeout)
+    return Deferred.fromCoroutine(ask()).addTimeout(TIMEOUT_S, reactor, _on_timeout).addErrback(forget_frames)
 
 
 def _on_timeout(result: object, timeout_s: float) -> Any:
@@ -190,7 +191,7 @@ def _meaning(error: Exception) -> Exception:
     reasons = [error, *(failure.value for failure in getattr(error, "reasons", None) or ())]
     for reason in reasons:
         if isinstance(reason, CancelledError):
-            return reason
+            return CancelledError()  # a new one: this one is held by what tells of it
         for kinds, sentence in _SENTENCES:
             if isinstance(reason, kinds):
                 return StreamFailed(sentence)

@@ -350,3 +350,5 @@ class Leg:
             waiting.errback(AgentstreamError("the caller is gone"))
         while self._changes:
             self._changes.popleft().done.errback(AgentstreamError("the caller is gone"))
+        self._recorded.clear()
+        self.call = None  # which holds this leg

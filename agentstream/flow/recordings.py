@@ -233,6 +233,7 @@ class Recordings:
             self._convert(written, recording.kind, recording.tell)
         else:
             self._add(written.close, _ignore)
+        recording.tell = _tell_nobody  # a call, which holds its recording
 
     def _convert(self, written: TapeFile, kind: str, tell: Tell) -> None:
         """Make it into another format, slice by slice, so that those who write wait for one slice at the most."""

@@ -312,6 +312,7 @@ class Stream:
         self._stop_listening.clear()
         if self._barge_in is not None:
             self._barge_in.close()
+            self._barge_in = None
         if self._voice is not None:
             self._voice.on_full = self._voice.on_room = _nothing
             self._voice.be_live(0)

@@ -47,15 +47,18 @@ class MediaLeg:
         self.port = port
         self.playback = playback
         self._voices = {RATE_HZ: playback}
-        self.on_digit: Callable[[str, int], None] = lambda digit, duration_ms: None
-        self.on_speech: Callable[[SpeechChange], None] = lambda change: None
-        self.on_rtp: Callable[[RtpChange], None] = lambda change: None
+        self._tell_nobody()
         self._plan: MediaPlan | None = None
         self._listening: list[Callable[[], None]] = []
         self._recorded: list[Tape] = []
         self._digits_sent: Deferred[None] | None = None
         self._final: LegStatistics | None = None
         self._final_chunk_waits: Counts | None = None
+
+    def _tell_nobody(self) -> None:
+        self.on_digit: Callable[[str, int], None] = lambda digit, duration_ms: None
+        self.on_speech: Callable[[SpeechChange], None] = lambda change: None
+        self.on_rtp: Callable[[RtpChange], None] = lambda change: None
 
     def describe(self, plan: MediaPlan, signalling_host: str, nat: str) -> None:
         """What offer and answer agreed on: from now on the leg sends every 20 ms, if it may, and hears its source."""
@@ -113,7 +116,13 @@ class MediaLeg:
             return lambda: None
         stop = self._plane.hear(self._row, chunk_ms, fn, rate_hz, track)
         self._listening.append(stop)
-        return stop
+
+        def end() -> None:
+            if stop in self._listening:
+                self._listening.remove(stop)
+                stop()
+
+        return end
 
     def record(self) -> Tape:
         """Record both sides from the next tick on; see :class:`agentstream.media.recording.Tapes`."""
@@ -173,7 +182,8 @@ class MediaLeg:
         self._plane.ended_chunk_waits += self._final_chunk_waits
         self._plane.ended_chunk_waits_s += float(self._plane.chunk_waits.sums_s[self._row])
         self._plane.ended.add(attrs.asdict(self._final))
-        for stop in self._listening:
+        listening, self._listening = self._listening, []
+        for stop in listening:
             stop()
         for tape in self._recorded:
             tape.stop()
@@ -182,3 +192,5 @@ class MediaLeg:
         self._plane.close_row(self._row)
         if self._digits_sent is not None:
             self.digits_left()
+        self._recorded.clear()
+        self._tell_nobody()  # whoever was told holds this leg

@@ -12,6 +12,7 @@ from collections import Counter
 from collections.abc import Callable, Iterator
 
 import numpy as np
+import numpy.ma  # which np.unique imports when it is first called: that would be in a tick
 import numpy.typing as npt
 
 from agentstream.audio.codecs import Codec, codecs

@@ -19,6 +19,7 @@ from twisted.python.failure import Failure
 from agentstream.errors import StreamFailed
 from agentstream.ws.addresses import NOT_PUBLIC, AddressRefused, PublicEndpoint
 from agentstream.ws.connection import Dialect, StreamConnection
+from agentstream.ws.letting_go import LettingGo
 from agentstream.ws.protocol import CLOSED_IN_HANDSHAKE, BotProtocol, client_factory
 from agentstream.ws.reads import Reads
 from agentstream.ws.trust import client_tls
@@ -38,6 +39,7 @@ EndpointFactory = Callable[[Any, StreamUrl], IStreamClientEndpoint]
 
 def tcp_endpoint(reactor: Any, url: StreamUrl) -> IStreamClientEndpoint:
     """The TCP endpoint of a URL."""
+    reactor = LettingGo(reactor)
     if isIPAddress(url.host):
         return TCP4ClientEndpoint(reactor, url.host, url.port)
     if isIPv6Address(url.host):

@@ -7,7 +7,7 @@ given at the write, so what a slow bot never got is missing from no count.
 from __future__ import annotations
 
 from collections import deque
-from typing import Protocol
+from typing import Any, Protocol
 
 import attrs
 from twisted.internet.interfaces import IDelayedCall, IPushProducer, IReactorTime
@@ -182,7 +182,7 @@ class StreamConnection:
         self._clock = clock
         self._protocol = protocol
         self._dialect = dialect
-        self._peer = IStreamPeer(peer)
+        self._peer: Any = IStreamPeer(peer)  # until the end: it holds this connection
         self._ping_interval_s = ping_interval_s
         self._ping_timeout_s = ping_timeout_s
         self._ping_timer: IDelayedCall | None = None
@@ -445,7 +445,8 @@ class StreamConnection:
         self._queue.clear()
         if not self._is_reading:
             self._protocol.hold(False)
+        peer, self._peer = self._peer, None
         try:
-            self._peer.stream_closed(end)
+            peer.stream_closed(end)
         except Exception:
             log.failure("The receiver of a stream's end failed ({sid}).", sid=self._dialect.stream_start.stream_sid)

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 import socket
+from collections.abc import Callable
 from typing import Any, Protocol
 
 from autobahn.twisted.websocket import WebSocketClientFactory, WebSocketClientProtocol
@@ -88,6 +89,29 @@ class SilentLog:
         pass
 
 
+class Nobody:
+    """The listener of a connection that is over: it wants nothing more."""
+
+    def opened(self, protocol: BotProtocol) -> None: ...
+
+    def handshake_failed(self, sentence: str) -> None: ...
+
+    def life_shown(self) -> None: ...
+
+    def message(self, payload: bytes, is_binary: bool) -> None: ...
+
+    def ping(self, payload: bytes) -> None: ...
+
+    def close_frame(self, code: int, reason: str) -> None: ...
+
+    def violated(self, code: int, sentence: str) -> None: ...
+
+    def lost(self, reason: Failure) -> None: ...
+
+
+NOBODY = Nobody()
+
+
 class BotProtocol(WebSocketClientProtocol):
     """One connection to a bot.
 
@@ -98,7 +122,10 @@ class BotProtocol(WebSocketClientProtocol):
 
     def __init__(self, clock: IReactorTime, url: StreamUrl, turns: ReadTurns, listener: Listener) -> None:
         super().__init__()
-        self.listener = listener
+        # Autobahn fires both with the protocol itself, which would then hold itself.
+        for fired in (self.is_open, self.is_closed):
+            fired.addCallback(_nothing)
+        self.listener: Listener = listener
         self._clock = clock
         self._url = url
         self._turns = turns
@@ -293,10 +320,13 @@ class BotProtocol(WebSocketClientProtocol):
 
     def _finish_loss(self) -> None:
         reason, self._loss, self._tcp = self._loss or connectionDone, None, None
-        self._plain_tcp = None
+        self._plain_tcp = self._plain_socket = None
         self.data = b""
         super().connectionLost(reason)
-        self.listener.lost(reason)
+        # Whoever listened holds this connection, and the transport its connector: neither is held from here.
+        listener, self.listener = self.listener, NOBODY
+        listener.lost(reason)
+        self.transport = None
 
     # From Autobahn
 
@@ -400,10 +430,28 @@ class BotProtocol(WebSocketClientProtocol):
         self.dropConnection(abort=True)
 
 
-def client_factory(clock: IReactorTime, url: StreamUrl, turns: ReadTurns, listener: Listener) -> WebSocketClientFactory:
+class BotFactory(WebSocketClientFactory):
+    """Makes one protocol, and does not hold what it was made of."""
+
+    noisy = False
+
+    def __init__(self, clock: IReactorTime, make: Callable[[], BotProtocol]) -> None:
+        super().__init__(reactor=clock)  # type: ignore[no-untyped-call]
+        self._make: Callable[[], BotProtocol] | None = make
+
+    def buildProtocol(self, addr: object) -> BotProtocol | None:
+        make, self._make = self._make, None
+        if make is None:
+            return None
+        protocol = make()
+        protocol.factory = self
+        return protocol
+
+
+def client_factory(clock: IReactorTime, url: StreamUrl, turns: ReadTurns, listener: Listener) -> BotFactory:
     """A factory whose one protocol is a BotProtocol that tells ``listener``."""
-    factory = WebSocketClientFactory(reactor=clock)
-    factory.setProtocolOptions(
+    factory = BotFactory(clock, lambda: BotProtocol(clock, url, turns, listener))
+    factory.setProtocolOptions(  # type: ignore[no-untyped-call]
         utf8validateIncoming=False,  # the JSON parser checks UTF-8
         maxFramePayloadSize=MAX_MESSAGE_BYTES,
         maxMessagePayloadSize=MAX_MESSAGE_BYTES,
@@ -412,6 +460,8 @@ def client_factory(clock: IReactorTime, url: StreamUrl, turns: ReadTurns, listen
         closeHandshakeTimeout=0,
         serverConnectionDropTimeout=0,
     )
-    factory.protocol = lambda: BotProtocol(clock, url, turns, listener)  # type: ignore[assignment]
-    factory.noisy = False
     return factory
+
+
+def _nothing(result: object) -> None:
+    pass
