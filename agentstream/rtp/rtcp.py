@@ -255,7 +255,8 @@ def parse(data: bytes) -> tuple[RtcpPacket, ...]:
         end = offset
         if first & 0x20:
             padding = data[end - 1] if end > start else 0
-            if end != len(data) or not 0 < padding <= end - start:
+            # 6.4.1: the count includes itself: "it will be a multiple of four".
+            if end != len(data) or padding % 4 or not 0 < padding <= end - start:
                 raise RemoteProtocolError(WRONG_PADDING)
             end -= padding
         packets.append(_parse_body(packet_type, first & 0x1F, bytes(data[start:end])))

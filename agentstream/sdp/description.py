@@ -205,9 +205,10 @@ def _parse_time(text: str) -> str:
 
 def _parse_connection(text: str) -> Connection:
     words = text.split()
-    if len(words) != 3 or words[0].upper() != "IN" or words[1].upper() not in ("IP4", "IP6"):
+    address = words[2].partition("/")[0] if len(words) == 3 else ""
+    if not address or words[0].upper() != "IN" or words[1].upper() not in ("IP4", "IP6"):
         raise RemoteProtocolError("a c= line is not IN, IP4 or IP6 and an address", 400)
-    return Connection(words[2].partition("/")[0], words[1].upper())
+    return Connection(address, words[1].upper())
 
 
 def _parse_media(text: str) -> MediaDescription:

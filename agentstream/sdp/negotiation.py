@@ -202,7 +202,11 @@ def accept_answer(offer: SessionDescription, answer: SessionDescription) -> Medi
     # A dynamic number without an rtpmap of its own means what it meant in the offer.
     pairs = [(form, encoding_of(media, form) or encoding_of(ours, form)) for form in media.formats]
     chosen = next(
-        ((int(form), named) for form, named in pairs if named in offered and named is not None and named[0] != DIGITS),
+        (
+            (int(form), named)
+            for form, named in pairs
+            if named in offered and named is not None and named[0] not in (DIGITS, NOISE)
+        ),
         None,
     )
     if chosen is None:

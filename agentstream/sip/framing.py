@@ -122,8 +122,8 @@ class Framer:
             self._fail(head, 400, "the Content-Length is not one number")
             return False
         if len(head) + length > MESSAGE_LIMIT:
-            # 21.4.11: 413, and "the server MAY close the connection to prevent the client from continuing the request".
-            self._fail(head, 413, "the message is longer than 64 kB")
+            # 21.5.7: 513, "the message length exceeded its capabilities".
+            self._fail(head, 513, "the message is longer than 64 kB")
             return False
         self._needed = len(head) + length
         return True

@@ -14,6 +14,9 @@ from agentstream.errors import RemoteProtocolError
 
 _TOKEN = re.compile(r"[A-Za-z0-9\-.!%*_+`'~]+")
 _HOST_NAME = re.compile(r"[A-Za-z0-9\-._]+")
+_THREE_COLONS = re.compile(r":::(\d+\.\d+\.\d+\.\d+)\Z", re.ASCII)
+"""What the grammar of RFC 3261 makes of an IPv4 address behind "::"; RFC 5118 section 4.10: "an implementation must
+tolerate both"."""
 _WARNING_UNSAFE = re.compile(r"[\x00-\x1f\x7f]")
 
 
@@ -128,7 +131,7 @@ def parse_host_port(text: str) -> tuple[str, int | None]:
         if not bracket:
             raise RemoteProtocolError("an IPv6 address has no closing bracket", 400)
         try:
-            host = str(ipaddress.IPv6Address(literal))
+            host = str(ipaddress.IPv6Address(_THREE_COLONS.sub(r"::\1", literal)))
         except ValueError:
             raise RemoteProtocolError("the brackets hold no IPv6 address", 400) from None
         if "%" in host:

@@ -46,6 +46,8 @@ from agentstream.sip.uri import Uri
 __all__ = ["Hop", "Listener", "Session", "Stack"]
 
 RETRY_AFTER_S = 10
+SAID_TO_FRIENDS = frozenset((413, 414, 505, 513))
+"""What is wrong with a request beside its syntax: others hear no more than that they may not call."""
 
 
 def _allow_all(_host: str) -> bool:
@@ -501,6 +503,8 @@ class Stack:
         self, request: Request, status: int, sentence: str, source: Hop, challenges: Fields = ()
     ) -> None:
         """RFC 3261 section 8.2.7: an answer that costs no memory, with the same tag each time."""
+        if status in SAID_TO_FRIENDS and not self.is_allowed(source.host):
+            status, sentence = 403, STRANGER
         if status == 401:
             # A question, which nobody needs to read about in a log.
             self.counters["challenged"] += 1

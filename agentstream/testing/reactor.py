@@ -212,8 +212,9 @@ class MemoryReactor(Clock):
     def connectTCP(
         self, host: str, port: int, factory: Any, timeout: float = 30.0, bindAddress: Any = None
     ) -> Connector:
-        """Connect to who listens there when the path's delay is over."""
-        connector = Connector(self.tcp, (self.hosts.get(host, host), port), factory, timeout)
+        """Connect to who listens there when the path's delay is over; from ``bindAddress`` where it is given."""
+        there = (self.hosts.get(host, host), port)
+        connector = Connector(self.tcp, there, factory, timeout, tuple(bindAddress or ("", 0)))
         connector.connect()
         return connector
 

@@ -295,10 +295,16 @@ class Connection:
 
 @implementer(IConnector)
 class Connector:
-    """One attempt to connect, and the connection that came of it."""
+    """One attempt to connect, and the connection that came of it.
 
-    def __init__(self, net: TcpNet, destination: Address, factory: Any, timeout_s: float) -> None:
+    :param source: the address and port that it comes from; "" is the destination's own address, and 0 a free port.
+    """
+
+    def __init__(
+        self, net: TcpNet, destination: Address, factory: Any, timeout_s: float, source: Address = ("", 0)
+    ) -> None:
         self._net = net
+        self._source = source
         self._destination = destination
         self._factory = factory
         self._timeout_s = timeout_s
@@ -339,7 +345,7 @@ class Connector:
         self._cancel()
         self.state = "connected"
         clock, path, there = self._net.clock, self._net.path(self._destination), self.getDestination()
-        here = tcp_address(there.host, self._net.free_port())
+        here = tcp_address(self._source[0] or there.host, self._source[1] or self._net.free_port())
         ours, theirs = Connection(clock, path, here, there), Connection(clock, path, there, here)
         ours.join(theirs)
         ours.connector = self

@@ -103,6 +103,7 @@ def test_the_cname_is_read() -> None:
         (EMPTY_RR[:4], rtcp.WRONG_LENGTH),
         (EMPTY_RR + SDES[:-4], rtcp.WRONG_LENGTH),
         (b"\xa0" + EMPTY_RR[1:], rtcp.WRONG_PADDING),
+        (b"\xa0\xc9\x00\x02" + EMPTY_RR[4:] + b"\0\0\0\x03", rtcp.WRONG_PADDING),
         (b"\xa0\xc9\x00\x02" + EMPTY_RR[4:] + b"\0\0\0\x04" + SDES, rtcp.WRONG_PADDING),
         (b"\x81" + EMPTY_RR[1:], rtcp.REPORT_CUT),
         (bytes.fromhex("80c90000"), rtcp.REPORT_CUT),

@@ -134,6 +134,10 @@ class TestComfortNoise:
     def test_it_is_no_codec(self) -> None:
         with pytest.raises(RemoteProtocolError):
             sdp.answer_offer(offer("m=audio 40000 RTP/AVP 13"), ALL)
+        ours = sdp.make_offer(LOCAL, sdp.answer_offer(offer(*self.NOISY), LOCAL)[0])
+        assert sdp.accept_answer(ours, offer("m=audio 40000 RTP/AVP 13 0")).codec == "PCMU"
+        with pytest.raises(RemoteProtocolError, match="no audio codec of the offer"):
+            sdp.accept_answer(ours, offer("m=audio 40000 RTP/AVP 13"))
 
     def test_our_offers_keep_what_the_session_has_and_bring_up_nothing(self) -> None:
         assert "CN/8000" not in formats(sdp.make_offer(ALL)).values()

@@ -60,6 +60,7 @@ def test_what_phones_leave_out(data: bytes) -> None:
         (FULL.replace(b"o=", b"z="), "the session description has no o= line"),
         (FULL.replace(b"o=jdoe", b"o="), "the o= line has not six words"),
         (FULL.replace(b"c=IN IP4", b"c=IN IP9"), "a c= line is not IN, IP4 or IP6 and an address"),
+        (FULL.replace(b"c=IN IP4 ", b"c=IN IP4 /"), "a c= line is not IN, IP4 or IP6 and an address"),
         (FULL.replace(b"49170", b"66000"), "an m= line's port is not a number below 65536"),
         (FULL.replace(b"49170", "²".encode()), "an m= line's port is not a number below 65536"),
         (FULL.replace(b" RTP/AVP 0 96", b""), "an m= line has not four words"),

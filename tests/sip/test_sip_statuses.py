@@ -14,7 +14,7 @@ from agentstream.testing.sip_peer import Received, SipPeer, read, tag_of
 from tests.sip.kit import SDP, Bench
 from tests.sip.test_sip_uas import answer, ring
 
-STRANGER = Hop("udp", "203.0.113.5", 5060, "u")
+FRIEND, STRANGER = Hop("udp", "127.0.0.1", 5060, "u"), Hop("udp", "203.0.113.5", 5060, "u")
 FIRST = "Max-Forwards: 70"
 
 
@@ -93,7 +93,7 @@ class Scene:
         assert old in data
         framer.receive(data.replace(old, new), self.bench.now)
         assert framer.failure is not None
-        self.bench.stack.receive_unframed(framer.failure, STRANGER)
+        self.bench.stack.receive_unframed(framer.failure, FRIEND)
         return self.bench.read()[-1]
 
 
@@ -111,7 +111,7 @@ ROWS: list[tuple[int, str, str, Ask]] = [
     (406, "21.4.7 Accept without application/sdp", "", lambda s: s.with_header("Accept: text/plain")),
     (406, "20.1 an empty Accept accepts nothing", "", lambda s: s.with_header("Accept: ")),
     (413, "21.4.11 a body of 20 kB", "", lambda s: s.invited(body=b"v=0" + b"x" * 20_000)),
-    (413, "21.4.11 a stream's message of 99 kB", "", lambda s: s.on_a_stream(b"Length: 0", b"Length: 99999")),
+    (513, "21.5.7 a stream's message of 99 kB", "", lambda s: s.on_a_stream(b"Length: 0", b"Length: 99999")),
     (414, "21.4.12 a Request-URI of 3 kB", "", lambda s: s.invited((":1000@", f":{'1' * 3000}@"))),
     (415, "8.2.3 a body of another type", "accept", lambda s: s.invited(("application/sdp", "text/plain"))),
     (415, "8.2.3 an encoding", "accept-encoding", lambda s: s.with_header("Content-Encoding: gzip")),
