@@ -18,6 +18,9 @@ MOST_COEFFICIENTS = 24
 """RFC 3389 section 3: "The decoder may reduce the model order by setting higher order reflection coefficients to
 zero"."""
 
+_LEAST = 1e-9
+"""As near as a filter's denominator comes to zero: 24 coefficients of the largest size cancel out beyond that."""
+
 _STEP = 258 / 32768
 """Of a quantised reflection coefficient (section 3.2)."""
 
@@ -70,7 +73,9 @@ class ComfortNoise:
         self._payloads[row] = payload
         quantised = np.frombuffer(payload, np.uint8)[1 : 1 + MOST_COEFFICIENTS].astype(np.float64)
         reflections = np.clip((quantised - 127) * _STEP, -0.99, 0.99)
-        piece = np.fft.irfft(self._white / np.fft.rfft(predictor(reflections), LENGTH), LENGTH)
+        denominator = np.fft.rfft(predictor(reflections), LENGTH)
+        denominator[np.abs(denominator) < _LEAST] = _LEAST
+        piece = np.fft.irfft(self._white / denominator, LENGTH)
         rms = FULL_SCALE * 10 ** (-(payload[0] & 0x7F) / 20)
         piece *= rms / np.sqrt(np.mean(piece**2))
         self._pieces[row] = np.clip(np.rint(piece), -32768, 32767)

@@ -17,6 +17,8 @@ DIGITS = "0123456789*#ABCD"
 """The characters of events 0 to 15 (RFC 4733 table 3)."""
 
 LONGEST_SEGMENT = 0xFFFF
+MOST_SEGMENTS = 4
+"""That a packet may be ahead of the one before it, within one event: of more, nobody's finger is on the key."""
 END_PACKETS = 3
 EXPIRES_AFTER_S = 0.2
 """Without a packet for so long the end was lost: four packets of the slowest common sender (50 ms)."""
@@ -148,7 +150,8 @@ class DigitReceiver:
             return
         if press is not None:
             ahead = subtract_32(timestamp, press.timestamp)
-            if event.event == press.event and ahead > 0 and ahead % LONGEST_SEGMENT == 0:
+            is_segment = ahead % LONGEST_SEGMENT == 0 and 0 < ahead <= MOST_SEGMENTS * LONGEST_SEGMENT
+            if event.event == press.event and is_segment:
                 # "If the duration exceeds the maximum, the event is split into contiguous segments" (2.5.1.3): the next
                 # one begins exactly 0xFFFF later. One that was lost whole is counted too.
                 press.before += ahead

@@ -72,6 +72,14 @@ def test_any_payload_is_some_noise(payload: bytes) -> None:
     assert np.isfinite(heard).all()
 
 
+def test_coefficients_that_cancel_out_are_some_noise() -> None:
+    """A denominator that is zero somewhere: a mistake of the far end's, which must not become ours."""
+    chance = np.random.default_rng(1)
+    for _ in range(100):
+        sound = noise(bytes([10, *chance.choice([0, 255], 24).tolist()]), 2)
+        assert sound.any()
+
+
 def test_another_call_has_none_of_it() -> None:
     made = ComfortNoise(3, 80)
     made.shape(1, bytes([20]))

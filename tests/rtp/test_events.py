@@ -124,6 +124,13 @@ def test_a_long_event_survives_the_loss_of_a_whole_segment() -> None:
     assert reported == [Digit("0", 20_000, 10)]
 
 
+def test_a_segment_from_days_ahead_is_another_digit() -> None:
+    receiver = DigitReceiver()
+    assert receiver.receive(TelephoneEvent(1, False, 10, 800).serialise(), 0, 1.0) == ()
+    found = receiver.receive(TelephoneEvent(1, True, 10, 160).serialise(), 30_000 * 0xFFFF, 1.1)
+    assert [(digit.digit, digit.duration_ms) for digit in found] == [("1", 100), ("1", 20)]
+
+
 def test_events_that_are_no_digits_are_passed_over() -> None:
     receiver = DigitReceiver()
     assert receiver.receive(TelephoneEvent(16, True, 0, 800).serialise(), 0, 0.0) == ()
