@@ -15,6 +15,7 @@ from collections.abc import Callable
 from types import FrameType
 from typing import Any
 
+import attrs
 from twisted.application.service import Service
 from twisted.internet.defer import Deferred, TimeoutError, inlineCallbacks
 from twisted.internet.error import CannotListenError
@@ -40,6 +41,7 @@ from agentstream.media.silero import Judge, ThreadJudge, load_silero
 from agentstream.media.slack import SlackCollector
 from agentstream.net.connections import ConnectionLimits
 from agentstream.net.edge import SipEdge, new_token
+from agentstream.net.tls import TlsFiles
 from agentstream.sip.grammar import format_host
 from agentstream.sip.session_timer import Intervals
 from agentstream.testing.bot import DEFAULT_LISTEN, echo_bot_service
@@ -176,6 +178,7 @@ class NodeService(Service):
             on_event=lambda event: self.switchboard.handle(event),
             advertise=config.sip.advertise,
             advertise_v6=config.sip.advertise_v6,
+            tls=TlsFiles(**attrs.asdict(config.tls)),
             limits=ConnectionLimits(all=config.sip.max_connections, per_host=config.sip.max_connections_per_host),
             intervals=Intervals(config.sip.session_expires_s, config.sip.min_session_expires_s),
             gate=make_gate(lambda: self._loaded.config, new_token, lambda host: self.edge.has_call_with(host)),
@@ -333,11 +336,12 @@ class NodeService(Service):
             self.log.error("the config was not reloaded: {problems}", problems=str(error))
             return
         before, after = self._loaded.config, loaded.config
-        for name in ("sip", "media", "node", "http"):
+        for name in ("sip", "tls", "media", "node", "http"):
             if getattr(before, name) != getattr(after, name):
                 self.log.warn("[{section}] has changed, which takes effect at the next start", section=name)
         self._loaded = self.switchboard.loaded = loaded
         self.switchboard.prompts.forget()
+        self.edge.refresh_tls()
         self.log.info("the config was reloaded", kind="config_reloaded", at=self._reactor.seconds(), fields={})
         gc.freeze()
 

@@ -14,8 +14,13 @@ import attrs
 
 Network = ipaddress.IPv4Network | ipaddress.IPv6Network
 
+TRANSPORTS = ("udp", "tcp", "tls")
+
 PORT_RANGE_FORM = 'a range of ports such as "20000-24999", from 1024 to 65535, with room for one even port and the next'
-LISTENER_FORM = 'a listener such as "udp:5060:interface=127.0.0.1" or "tcp:5060:interface=[::1]"'
+LISTENER_FORM = (
+    'a listener such as "udp:5060:interface=127.0.0.1", "tcp:5060:interface=[::1]" or'
+    ' "tls:5061:interface=10.0.0.7:advertise=sip.example.com"'
+)
 HTTP_FORM = 'a listener such as "tcp:8080:interface=127.0.0.1"'
 NETWORK_FORM = 'an IP address or a network such as "203.0.113.0/24"'
 V6_FORM = 'an IPv6 address such as "2001:db8::7"'
@@ -52,33 +57,67 @@ class PortRange:
 
 @attrs.frozen
 class Listener:
-    """One SIP listener. ``interface`` is an IP address; "" stands for every IPv4 address of the machine."""
+    """One SIP listener.
+
+    :ivar transport: ``udp``, ``tcp`` or ``tls``.
+    :ivar port: 0 lets the system choose.
+    :ivar interface: an IPv4 or IPv6 address; "" stands for every IPv4 address of the machine.
+    :ivar advertise: what others are told instead of the interface: an IP address or a host's name; "" for nothing.
+    """
 
     transport: str
     port: int
-    interface: str
+    interface: str = ""
+    advertise: str = ""
 
     @classmethod
     def parse(cls, text: str) -> Listener:
-        """``udp:PORT[:interface=ADDRESS]`` or ``tcp:`` likewise; ValueError with what was expected.
+        """``udp:PORT[:interface=ADDRESS][:advertise=HOST]``, ``tcp:`` or ``tls:`` likewise; ValueError with what was
+        expected.
 
-        The colons of an IPv6 address are escaped with backslashes as Twisted does it, or it stands in brackets.
+        The colons of an IPv6 address are escaped with backslashes as Twisted does it, or it stands in brackets, or
+        bare.
         """
-        plain = re.sub(r"\[([^\]]*)\]", lambda match: match[1].replace(":", "\\:"), text)
-        transport, port, *rest = (part.replace("\\:", ":") for part in [*re.split(r"(?<!\\):", plain), ""][:4])
-        if transport not in ("udp", "tcp") or not re.fullmatch(r"[0-9]{1,5}", port) or int(port) > 65535:
+        head, *pieces = re.split(r":(?=[a-z_]*=)", text)
+        transport, _, port = head.partition(":")
+        if transport not in TRANSPORTS or not re.fullmatch(r"[0-9]{1,5}", port) or int(port) > 65535:
             raise ValueError(LISTENER_FORM)
-        interface = ""
-        for argument in filter(None, rest):
-            key, _, interface = argument.partition("=")
-            if key != "interface" or not is_address(interface):
+        options: dict[str, str] = {}
+        for piece in pieces:
+            key, _, value = piece.partition("=")
+            value = value.replace("\\:", ":")
+            value = value[1:-1] if value.startswith("[") and value.endswith("]") else value
+            if key not in ("interface", "advertise") or key in options or not value:
                 raise ValueError(LISTENER_FORM)
-        return cls(transport, int(port), interface)
+            options[key] = str(ipaddress.ip_address(value)) if is_address(value) else value
+        interface, advertise = options.get("interface", ""), options.get("advertise", "")
+        if interface and not is_address(interface):
+            raise ValueError(LISTENER_FORM)
+        if advertise and (is_everywhere(advertise) if is_address(advertise) else not is_host_name(advertise)):
+            raise ValueError(LISTENER_FORM)
+        return cls(transport, int(port), interface, advertise)
 
     @property
     def is_everywhere(self) -> bool:
         """It listens on every address, so that none of them can be told to others."""
-        return not self.interface or ipaddress.ip_address(self.interface).is_unspecified
+        return not self.interface or is_everywhere(self.interface)
+
+    @property
+    def is_v6(self) -> bool:
+        """Whether its family is IPv6."""
+        return ":" in self.interface
+
+
+def is_everywhere(address: str) -> bool:
+    """The address stands for every address of a machine."""
+    return ipaddress.ip_address(address).is_unspecified
+
+
+def is_host_name(text: str) -> bool:
+    """A host's name as SIP URIs write it (RFC 3261 section 25.1): labels of letters, digits and hyphens; the last one
+    begins with a letter."""
+    label = r"[A-Za-z0-9](?:[A-Za-z0-9\-]{0,61}[A-Za-z0-9])?"
+    return len(text) <= 253 and re.fullmatch(rf"(?:{label}\.)*(?=[A-Za-z]){label}", text) is not None
 
 
 def is_address(text: str) -> bool:
@@ -114,7 +153,7 @@ def expect_listener(text: str) -> str:
 
 def expect_http_listener(text: str) -> str:
     """The ``check`` of a listener for HTTP, or nothing."""
-    if not text or (text.startswith("tcp:") and not expect_listener(text)):
+    if not text or (text.startswith("tcp:") and not expect_listener(text) and not Listener.parse(text).advertise):
         return ""
     return f'{HTTP_FORM}, or ""'
 

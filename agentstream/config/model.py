@@ -28,6 +28,8 @@ from agentstream.config.addresses import (
     expect_time_zone,
     expect_v6_or_empty,
     first_of_family,
+    is_address,
+    is_everywhere,
 )
 from agentstream.config.metadata import setting
 
@@ -96,16 +98,18 @@ class Sip:
     """Where phones and carriers reach this node."""
 
     listen: tuple[str, ...] = setting(
-        example='["udp:5060:interface=127.0.0.1", "tcp:5060:interface=127.0.0.1", "udp:5060:interface=[::1]"]',
+        example='["udp:5060:interface=10.0.0.7", "tls:5061:interface=10.0.0.7:advertise=sip.example.com"]',
         default=("udp:5060:interface=127.0.0.1",),
-        doc="Where SIP is listened for, over UDP and TCP. Without `interface=`, on every IPv4 address of the machine.",
+        doc="Where SIP is listened for, over UDP (`udp:`), TCP (`tcp:`) and TLS (`tls:`, with `[tls]`). Without"
+        " `interface=`, on every IPv4 address of the machine. `advertise=`, an address or a name, is what Via and"
+        " Contact of this listener say.",
         least=1,
         check=expect_listener,
     )
     advertise: str = setting(
         default="",
-        doc="The address in Via, Contact and SDP, as others can reach it, for the listeners of its family. Empty: each"
-        " listener's interface.",
+        doc="The address in Via, Contact and SDP, as others can reach it, for the listeners of its family that say none"
+        " themselves. Empty: each listener's interface.",
         example='"203.0.113.7"',
         check=expect_address_or_empty,
     )
@@ -117,12 +121,12 @@ class Sip:
     )
     max_connections: int = setting(
         default=500,
-        doc="TCP connections at once; a quarter of them may come from addresses of no trunk.",
+        doc="TCP and TLS connections at once; a quarter of them may come from addresses of no trunk.",
         range=(8, 10000),
     )
     max_connections_per_host: int = setting(
         default=100,
-        doc="TCP connections at once from one address.",
+        doc="TCP and TLS connections at once from one address.",
         range=(1, 10000),
     )
     session_expires_s: int = setting(
@@ -148,6 +152,44 @@ class Sip:
     def listeners(self) -> tuple[Listener, ...]:
         """``listen``, parsed."""
         return tuple(Listener.parse(text) for text in self.listen)
+
+    @property
+    def addresses(self) -> tuple[str, ...]:
+        """The IP addresses that single listeners tell others, or are bound on."""
+        told = (at.advertise if is_address(at.advertise) else at.interface for at in self.listeners)
+        return tuple(address for address in told if address and not is_everywhere(address))
+
+
+@attrs.frozen
+class Tls:
+    """SIP over TLS 1.2 and 1.3. Files that change are used from the next connection on, without a restart."""
+
+    certificate: Path | None = setting(
+        default=None,
+        doc="Our certificate and behind it those between it and its authority (PEM): what `tls:` listeners show, and"
+        " our own connections where they are asked.",
+        example='"fullchain.pem"',
+        file="certificates",
+    )
+    key: Path | None = setting(
+        default=None,
+        doc="Its private key (PEM, without a passphrase).",
+        example='"privkey.pem"',
+        file="any",
+    )
+    ca_file: Path | None = setting(
+        default=None,
+        doc="Certificates (PEM) to trust where we connect to others, instead of the system's. They must be for the name"
+        " or the address that we call, too.",
+        example='"ca.pem"',
+        file="certificates",
+    )
+    client_ca_file: Path | None = setting(
+        default=None,
+        doc="Who connects to us must show a certificate that one of these (PEM) has signed. Empty: nobody is asked.",
+        example='"clients.pem"',
+        file="certificates",
+    )
 
 
 @attrs.frozen
@@ -545,6 +587,7 @@ class Config:
     node: Node = setting(factory=Node, doc="This process.")
     account: Account = setting(factory=Account, doc="Whose calls these are.")
     sip: Sip = setting(factory=Sip, doc="Where phones and carriers reach this node.")
+    tls: Tls = setting(factory=Tls, doc="SIP over TLS.")
     media: Media = setting(factory=Media, doc="RTP: sound between this node and the phones.")
     stream: Stream = setting(factory=Stream, doc="Defaults of the WebSocket sessions to bots.")
     recording: Recording = setting(factory=Recording, doc="Files of what is said on recorded calls.")
@@ -588,7 +631,7 @@ class Config:
     @property
     def sip_address(self) -> str:
         """The address for Via, Contact and SDP."""
-        return self.sip.advertise or self.sip.listeners[0].interface
+        return self.sip.advertise or next(iter(self.sip.addresses), "")
 
     def media_address(self, *, is_v6: bool) -> str:
         """The address of RTP in the SDP of calls over this IP family; "" where no RTP is bound in it."""
@@ -596,11 +639,10 @@ class Config:
         bound = first_of_family((media.listen, media.listen_v6), is_v6=is_v6)
         if not bound:
             return ""
-        interfaces = [listener.interface for listener in sip.listeners if not listener.is_everywhere]
-        told = (media.advertise, media.advertise_v6, sip.advertise, sip.advertise_v6, *interfaces)
+        told = (media.advertise, media.advertise_v6, sip.advertise, sip.advertise_v6, *sip.addresses)
         return first_of_family(told, is_v6=is_v6) or bound
 
 
 # The annotations are text until here; whoever walks the fields needs the types.
-for _class in (Node, Account, Sip, Media, Stream, Recording, Access, Http, Flows, Applets, Trunk, Route, Config):
+for _class in (Node, Account, Sip, Tls, Media, Stream, Recording, Access, Http, Flows, Applets, Trunk, Route, Config):
     attrs.resolve_types(_class)

@@ -30,7 +30,14 @@ from cattrs.errors import (
 )
 from cattrs.gen import make_dict_structure_fn, override
 
-from agentstream.config.addresses import NETWORK_FORM, PORT_RANGE_FORM, Network, PortRange, parse_network
+from agentstream.config.addresses import (
+    NETWORK_FORM,
+    PORT_RANGE_FORM,
+    Network,
+    PortRange,
+    is_everywhere,
+    parse_network,
+)
 from agentstream.config.model import Config
 from agentstream.errors import Problem
 
@@ -385,6 +392,7 @@ def read_config(document: Mapping[str, Any], file: str) -> tuple[Config, frozens
     config = Config(**made)
     config = attrs.evolve(
         config,
+        tls=anchored(config.tls, folder),
         stream=anchored(config.stream, folder),
         recording=anchored(config.recording, folder),
         flows=anchored(config.flows, folder),
@@ -431,7 +439,7 @@ def _cross_check(document: Mapping[str, Any], config: Config, broken: frozenset[
     yield from _check_accounts(config, file)
     if "sip" not in broken:
         for is_v6 in (False, True):
-            wide = [at for at in config.sip.listeners if at.is_everywhere and (":" in at.interface) == is_v6]
+            wide = [at for at in config.sip.listeners if at.is_everywhere and at.is_v6 == is_v6 and not at.advertise]
             if wide and not config.sip.advertised(is_v6=is_v6):
                 name = "advertise_v6" if is_v6 and config.sip.advertise else "advertise"
                 sentence = (
@@ -440,7 +448,32 @@ def _cross_check(document: Mapping[str, Any], config: Config, broken: frozenset[
                 yield Problem(file, f"sip.{name}", sentence)
     if "media" not in broken and config.media.listen_v6 and ":" in config.media.listen:
         yield Problem(file, "media.listen_v6", "is a second IPv6 address; expected one in listen or in listen_v6")
+    if not broken & {"sip", "media"}:
+        yield from _nowhere(config, file)
+    if not broken & {"sip", "tls"}:
+        yield from _half_of_tls(config, file)
     account = config.account
     if "account" not in broken and account.numbering in ("e164", "national") and not account.country_code:
         sentence = f'is empty while numbering is "{account.numbering}"; expected the code of the numbers without one'
         yield Problem(file, "account.country_code", sentence)
+
+
+def _nowhere(config: Config, file: str) -> Iterable[Problem]:
+    """RTP that phones are told to send to an address that is none."""
+    for is_v6 in (False, True):
+        address = config.media_address(is_v6=is_v6)
+        if address and is_everywhere(address):
+            name = "advertise_v6" if is_v6 and ":" not in config.media.listen else "advertise"
+            sentence = "is empty while RTP is on every address; expected the IP address that phones can reach"
+            yield Problem(file, f"media.{name}", sentence)
+
+
+def _half_of_tls(config: Config, file: str) -> Iterable[Problem]:
+    """A listener without a certificate, a certificate without its key."""
+    tls = config.tls
+    if (tls.certificate is None) != (tls.key is None):
+        name, other = ("key", "certificate") if tls.key is None else ("certificate", "key")
+        yield Problem(file, f"tls.{name}", f"is empty while tls.{other} is set; expected the PEM file of the {name}")
+    elif tls.certificate is None and any(at.transport == "tls" for at in config.sip.listeners):
+        sentence = "is empty while sip.listen has a listener for TLS; expected the PEM file of our certificate"
+        yield Problem(file, "tls.certificate", sentence)

@@ -5,6 +5,7 @@ Whatever is wrong is found in one go: :func:`examine` goes on after mistakes, :f
 
 from __future__ import annotations
 
+import datetime
 import ipaddress
 import os
 from collections.abc import Iterable, Iterator, Mapping
@@ -26,6 +27,7 @@ from agentstream.flow.registry import Registry, find_applets
 from agentstream.flow.secrets import with_secrets
 from agentstream.media.silero import HOW_TO_INSTALL
 from agentstream.media.silero import is_installed as is_silero_installed
+from agentstream.net.tls import UnusableFile, read_identity
 from agentstream.wire.parameters import read_query
 from agentstream.wire.payload import PAYLOADS
 
@@ -80,12 +82,47 @@ def examine(file: Path = SAMPLE) -> tuple[Loaded, list[Problem]]:
         if is_sure and name not in names and not expect_name(name):
             sentence = f'found "{name}", expected the name of a flow; {nearest(name, names)}'
             problems.append(Problem(str(file), path, sentence))
+    problems += _wrong_tls(document, file, problems)
     problems += _wrong_codecs(config, str(file))
     problems += _wrong_rates(flows.values())
     if config.media.speech_detector == "silero" and not is_silero_installed():
         problems.append(Problem(str(file), "media.speech_detector", f'is "silero", which {HOW_TO_INSTALL}'))
-    warnings = (*_warnings(document, config, broken, names, str(file)), *_in_the_clear(flows.values()))
+    warnings = (
+        *_warnings(document, config, broken, names, str(file)),
+        *_in_the_clear(flows.values()),
+        *_dates(document, file),
+    )
     return Loaded(file, config, flows, registry, tuple(_sounds(flows.values())), warnings), problems
+
+
+def _identity_files(document: Mapping[str, Any], folder: Path) -> tuple[Path, Path] | None:
+    """Our certificate and its key, a mistake elsewhere in their table notwithstanding; None without both."""
+    table = document.get("tls")
+    named = [table.get(name) for name in ("certificate", "key")] if isinstance(table, dict) else []
+    paths = [folder / name for name in named if isinstance(name, str) and name and "\0" not in name]
+    return (paths[0], paths[1]) if len(paths) == 2 else None
+
+
+def _wrong_tls(document: Mapping[str, Any], file: Path, known: list[Problem]) -> Iterator[Problem]:
+    """A certificate and a key that do not fit each other, where each of them is a file that can be read."""
+    files = _identity_files(document, file.parent)
+    if files is not None and not any(problem.path in ("tls.certificate", "tls.key") for problem in known):
+        try:
+            read_identity(*files)
+        except UnusableFile as error:
+            yield Problem(str(file), f"tls.{error.setting}", error.sentence)
+
+
+def _dates(document: Mapping[str, Any], file: Path) -> Iterator[Problem]:
+    """A certificate that has expired keeps nothing from starting: there may be calls that need none."""
+    files = _identity_files(document, file.parent)
+    if files is not None:
+        try:
+            remark = read_identity(*files).remark(datetime.datetime.now(datetime.UTC))
+        except UnusableFile:
+            return  # said as an error already
+        if remark:
+            yield Problem(str(file), "tls.certificate", remark)
 
 
 def _wrong_codecs(config: Config, file: str) -> Iterator[Problem]:

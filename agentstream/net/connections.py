@@ -6,23 +6,25 @@ belongs to. Whatever is sent to that hop goes over it while it lives.
 
 from __future__ import annotations
 
-from collections import Counter, deque
+from collections import Counter
 from collections.abc import Callable
 from typing import Any
 
 import attrs
 from twisted.internet.defer import CancelledError, Deferred
 from twisted.internet.endpoints import TCP4ClientEndpoint, TCP6ClientEndpoint, serverFromString
-from twisted.internet.error import ConnectingCancelledError
-from twisted.internet.interfaces import IDelayedCall, IPushProducer
-from twisted.internet.protocol import Factory, Protocol, connectionDone
+from twisted.internet.error import ConnectError, ConnectingCancelledError
+from twisted.internet.interfaces import IDelayedCall
+from twisted.internet.protocol import Factory
 from twisted.logger import Logger
+from twisted.protocols.tls import TLSMemoryBIOFactory
 from twisted.python.failure import Failure
-from zope.interface import implementer
 
 from agentstream.errors import StartError
-from agentstream.net.listen import ListenAddress
-from agentstream.sip.framing import Framer, Unframed
+from agentstream.net.listen import ListenAddress, endpoint_string
+from agentstream.net.stream import SipStream
+from agentstream.net.tls import Credentials, why_not_secured
+from agentstream.sip.framing import Unframed
 from agentstream.sip.hop import Hop
 
 SWEEP_S = 1.0
@@ -31,10 +33,6 @@ LINGER_S = 2.0
 """Seconds for the last answer to leave before a connection is cut."""
 STRANGER_IDLE_S = 10.0
 """Seconds without a message after which a connection from no trunk is closed."""
-UNREAD_LIMIT = 262_144
-"""Bytes that a peer may leave unread beyond what its transport holds already."""
-MESSAGES_A_TURN = 16
-"""Messages of one connection that are handled before others have their turn: the tick of all sound is among them."""
 QUEUE_LIMIT = 65_536
 """Bytes that may wait for a connection that is being opened."""
 
@@ -46,7 +44,7 @@ class ConnectionLimits:
     :ivar all: connections at once, opened by either side; a quarter of them may come from no trunk.
     :ivar per_host: those that one address may have opened.
     :ivar idle_s: seconds without a byte after which one that no call needs is closed.
-    :ivar connect_s: seconds for one of ours to be established.
+    :ivar connect_s: seconds for one of ours to be established, and for the TLS handshake of any.
     """
 
     all: int = 500
@@ -87,7 +85,9 @@ class _Opening:
 class Connections:
     """Every SIP connection of one node.
 
-    :ivar counters: ``accepted``, ``connected``, ``refused``, ``too slow``, ``idle``, ``unread``, ``not connected``.
+    :ivar counters: ``accepted``, ``connected``, ``refused``, ``too slow``, ``idle``, ``unread``, ``not connected``,
+        ``not secured``.
+    :ivar credentials: the TLS of ``tls`` hops; None where there is none.
     """
 
     log = Logger()
@@ -97,6 +97,7 @@ class Connections:
         self.owner = owner
         self.limits = limits
         self.counters: Counter[str] = Counter()
+        self.credentials: Credentials | None = None
         self._ports: list[Any] = []
         self._interfaces: dict[str, str] = {}
         self._streams: dict[Hop, SipStream] = {}
@@ -112,15 +113,17 @@ class Connections:
     def listen(self, name: str, address: ListenAddress) -> Any:
         """Bind; returns the IListeningPort. Raises what Twisted raises when that cannot be done."""
         results: list[Any] = []
-        listening = serverFromString(self._reactor, address.endpoint).listen(_Accepting(self, name))
+        text = endpoint_string(address)
+        factory = _Accepting(self, name, address.transport)
+        listening = serverFromString(self._reactor, text).listen(factory)
         listening.addBoth(results.append)
         if not results:
             listening.cancel()
-            raise StartError(f"the listener {address.endpoint!r} is not bound at once, which SIP needs")
+            raise StartError(f"the listener {text!r} is not bound at once, which SIP needs")
         if isinstance(results[0], Failure):
             results[0].raiseException()
         self._ports.append(results[0])
-        self._interfaces[name] = "" if address.is_wildcard else address.interface
+        self._interfaces[name] = "" if address.is_everywhere else address.interface
         return results[0]
 
     def stop(self) -> list[Deferred[Any]]:
@@ -150,7 +153,7 @@ class Connections:
             return
         # RFC 3261 section 18.2.2 for responses, and the dialog's remote target for requests.
         host, port = hop.fallback or (hop.host, hop.port)
-        target = Hop(hop.transport, host, port, hop.local)
+        target = Hop(hop.transport, host, port, hop.local, name=hop.name)
         stream = self._streams.get(target)
         if stream is not None:
             stream.send(data)
@@ -170,6 +173,10 @@ class Connections:
     def _open(self, target: Hop) -> _Opening | None:
         if len(self._up) + len(self._opening) >= self.limits.all or not 0 < target.port < 65536:
             return None
+        try:
+            factory = _Connecting(self, target)
+        except ValueError:
+            return None
         kind = TCP6ClientEndpoint if ":" in target.host else TCP4ClientEndpoint
         interface = self._interfaces.get(target.local, "")
         endpoint = kind(
@@ -180,7 +187,7 @@ class Connections:
             # Peers know us by our address: a connection of ours comes from the listener's.
             bindAddress=(interface, 0) if interface else None,
         )
-        attempt = endpoint.connect(_Connecting(self, target))
+        attempt = endpoint.connect(factory).addCallback(lambda _made: factory.ready)
         opening = self._opening[target] = _Opening(attempt)
         attempt.addCallbacks(
             lambda stream: self._opened(target, stream), lambda failure: self._not_opened(target, failure)
@@ -197,7 +204,8 @@ class Connections:
         opening = self._opening.pop(target)
         if failure.check(CancelledError, ConnectingCancelledError):
             return  # whoever cancelled it knows
-        self._fail(target, opening, failure.getErrorMessage())
+        is_reached = target.transport == "tls" and not failure.check(ConnectError)
+        self._fail(target, opening, why_not_secured(failure) if is_reached else failure.getErrorMessage())
 
     def _fail(self, target: Hop, opening: _Opening, why: str) -> None:
         self.counters["not connected"] += 1
@@ -222,17 +230,25 @@ class Connections:
         return False
 
     def add(self, stream: SipStream) -> None:
-        """A connection is up.
-
-        A peer that connects from the port that it listens on may have two under one hop: both are heard, and what is
-        sent goes over the newer one.
-        """
+        """A connection is there; with TLS, it is not secured yet."""
         self._up.add(stream)
-        self._streams[stream.hop] = stream
         self._by_host[stream.hop.host] += 1
         self._strangers += stream.is_stranger
         if self._sweep_call is None:
             self._sweep_call = self._reactor.callLater(SWEEP_S, self._sweep)
+
+    def use(self, stream: SipStream) -> None:
+        """It can carry messages.
+
+        A peer that connects from the port that it listens on may have two under one hop: both are heard, and what is
+        sent goes over the newer one.
+        """
+        self._streams[stream.hop] = stream
+
+    def not_secured(self, stream: SipStream, reason: Failure) -> None:
+        """Whoever connected and we did not agree on TLS."""
+        self.counters["not secured"] += 1
+        self.owner.said(stream.hop.host, f"a connection ended: {why_not_secured(reason)}")
 
     def retire(self, stream: SipStream) -> None:
         """It is used no more and will be closed."""
@@ -263,7 +279,10 @@ class Connections:
                 stream.cut()
         for stream in list(self._up):
             deadline = stream.framer.deadline
-            if deadline is not None and now > deadline:
+            if not stream.is_ready:
+                if now - stream.since > self.limits.connect_s:
+                    stream.cut()
+            elif deadline is not None and now > deadline:
                 self.counters["too slow"] += 1
                 self.owner.said(stream.hop.host, "a connection was closed: a message took too long")
                 stream.close()
@@ -275,160 +294,52 @@ class Connections:
                     stream.close()
 
 
-@implementer(IPushProducer)
-class SipStream(Protocol):
-    """One connection.
-
-    :ivar hop: what it is known by.
-    :ivar since: monotonic seconds of the last message or keepalive, or of the decision to close it.
-    :ivar is_stranger: it came from an address of no trunk.
-    :ivar gone: fires when it is closed.
-    """
-
-    def __init__(self, connections: Connections, hop: Hop, *, is_stranger: bool) -> None:
-        self._connections = connections
-        self.hop = hop
-        self.is_stranger = is_stranger
-        self.framer = Framer()
-        self.since = connections._reactor.seconds()
-        self.gone: Deferred[None] = Deferred()
-        self._is_open = False
-        self._is_paused = False
-        self._unread = 0
-        self._waiting: deque[bytes] = deque()
-        self._turn: IDelayedCall | None = None
-
-    def connectionMade(self) -> None:
-        self._is_open = True
-        transport: Any = self.transport
-        transport.setTcpNoDelay(True)
-        transport.setTcpKeepAlive(True)
-        transport.registerProducer(self, True)
-        self._connections.add(self)
-
-    def dataReceived(self, data: bytes) -> None:
-        framer, connections = self.framer, self._connections
-        if not self._is_open:
-            return
-        now = connections._reactor.seconds()
-        framer.receive(data, now)
-        for _ in range(framer.pings):
-            self.send(b"\r\n")
-            self.since = now
-        framer.pings = 0
-        self._waiting.extend(framer.messages)
-        framer.messages.clear()
-        if self._turn is None:
-            self._handle()
-
-    def _handle(self) -> None:
-        """Some of the messages that are here; while more wait, nothing is read."""
-        connections, transport = self._connections, self.transport
-        was_waiting, self._turn = self._turn is not None, None
-        for _ in range(min(MESSAGES_A_TURN, len(self._waiting))):
-            self.since = connections._reactor.seconds()
-            connections.owner.received(self._waiting.popleft(), self.hop)
-            if not self._is_open:
-                return
-        if self._waiting:
-            if not was_waiting:
-                transport.pauseProducing()  # type: ignore[union-attr]
-            self._turn = connections._reactor.callLater(0, self._handle)
-            return
-        if was_waiting:
-            transport.resumeProducing()  # type: ignore[union-attr]
-        if self.framer.failure is not None:
-            connections.owner.unframed(self.framer.failure, self.hop)
-            self.close(is_half=True)
-
-    def _stop_handling(self) -> None:
-        self._waiting.clear()
-        if self._turn is not None:
-            self._turn.cancel()
-            self._turn = None
-
-    def send(self, data: bytes) -> None:
-        """Write; one who does not read what it is sent loses its connection."""
-        if not self._is_open:
-            return
-        if self._is_paused:
-            self._unread += len(data)
-            if self._unread > UNREAD_LIMIT:
-                self._connections.counters["unread"] += 1
-                self._connections.owner.said(self.hop.host, "a connection was cut: the peer reads nothing")
-                self.cut()
-                return
-        assert self.transport is not None
-        self.transport.write(data)
-
-    def close(self, *, is_half: bool = False) -> None:
-        """Close when what was written has left, but soon.
-
-        :param is_half: leave the closing to the peer for LINGER_S: with bytes of its own under way, a whole close would
-            become a reset that overtakes our last answer.
-        """
-        if self._is_open:
-            self._is_open = False
-            self._stop_handling()
-            self.since = self._connections._reactor.seconds()
-            self._connections.retire(self)
-            transport: Any = self.transport
-            transport.unregisterProducer()
-            if is_half:
-                transport.loseWriteConnection()
-            else:
-                transport.loseConnection()
-
-    def cut(self) -> None:
-        """Close at once."""
-        self._is_open = False
-        self._stop_handling()
-        self._connections.retire(self)
-        transport: Any = self.transport
-        transport.abortConnection()
-
-    def connectionLost(self, reason: Failure = connectionDone) -> None:
-        self._is_open = False
-        self._stop_handling()
-        self._connections.lost(self)
-        if not self.gone.called:
-            self.gone.callback(None)
-
-    # IPushProducer: the transport says whether the peer reads.
-
-    def pauseProducing(self) -> None:
-        self._is_paused = True
-
-    def resumeProducing(self) -> None:
-        self._is_paused = False
-        self._unread = 0
-
-    def stopProducing(self) -> None:
-        """The connection is lost; connectionLost says so too."""
-
-
 class _Accepting(Factory):
     noisy = False
 
-    def __init__(self, connections: Connections, name: str) -> None:
+    def __init__(self, connections: Connections, name: str, transport: str) -> None:
         self._connections = connections
         self._name = name
+        self._transport = transport
+        self._tls = _tls(connections, connections.credentials, False, self) if transport == "tls" else None
 
-    def buildProtocol(self, addr: Any) -> SipStream | None:
+    def buildProtocol(self, addr: Any) -> Any:
         connections = self._connections
         if not connections.admit(addr.host):
             return None
         connections.counters["accepted"] += 1
-        hop = Hop("tcp", addr.host, addr.port, self._name)
-        return SipStream(connections, hop, is_stranger=not connections.owner.is_known(addr.host))
+        hop = Hop(self._transport, addr.host, addr.port, self._name)
+        stream = SipStream(connections, hop, is_stranger=not connections.owner.is_known(addr.host))
+        return stream if self._tls is None else self._tls.protocol(self._tls, stream)
 
 
 class _Connecting(Factory):
+    """:ivar ready: fires with the stream when it can be used. ValueError for a host that no certificate can be for."""
+
     noisy = False
 
     def __init__(self, connections: Connections, hop: Hop) -> None:
         self._connections = connections
         self._hop = hop
+        self._stream: SipStream | None = None
+        self._tls = None
+        if hop.transport == "tls":
+            if connections.credentials is None:
+                raise ValueError("there is no TLS here")
+            self._tls = _tls(connections, connections.credentials.client(hop.name or hop.host), True, self)
+        self.ready: Deferred[SipStream] = Deferred(self._cancelled)
 
-    def buildProtocol(self, addr: Any) -> SipStream:
-        return SipStream(self._connections, self._hop, is_stranger=False)
+    def buildProtocol(self, addr: Any) -> Any:
+        self._stream = stream = SipStream(self._connections, self._hop, is_stranger=False, ready=self.ready)
+        return stream if self._tls is None else self._tls.protocol(self._tls, stream)
+
+    def _cancelled(self, _ready: Deferred[SipStream]) -> None:
+        if self._stream is not None:
+            self._stream.give_up()
+
+
+def _tls(connections: Connections, creator: Any, is_client: bool, factory: Factory) -> Any:
+    """What puts TLS around the streams of a factory. Not wrapClientTLS, which runs on the process's reactor."""
+    made = TLSMemoryBIOFactory(creator, is_client, factory, connections._reactor)
+    made.noisy = False
+    return made

@@ -20,6 +20,7 @@ from twisted.logger import Logger
 from agentstream.errors import LocalProtocolError, StartError
 from agentstream.net.connections import ConnectionLimits, Connections, StreamOwner
 from agentstream.net.listen import ListenAddress, parse_listen
+from agentstream.net.tls import Credentials, TlsFiles
 from agentstream.sip.events import Event, MessageDropped, RequestRefused, SourceBanned
 from agentstream.sip.framing import Unframed
 from agentstream.sip.gate import Gate
@@ -46,10 +47,12 @@ class SipEdge:
     """The SIP sockets of one node.
 
     :param reactor: IReactorUDP and IReactorTime; its ``seconds`` is monotonic.
-    :param listen: strings such as ``udp:5060:interface=127.0.0.1`` and ``tcp:5060:interface=127.0.0.1``.
-    :param advertise: the address in Via and Contact of the listeners of its family; "" takes each listener's own.
+    :param listen: strings such as ``udp:5060:interface=127.0.0.1`` and ``tls:5061:interface=127.0.0.1``.
+    :param advertise: the address in Via and Contact of the listeners of its family that say none themselves; "" takes
+        each listener's own.
     :param advertise_v6: the same for the other family.
     :param limits: how many connections there may be, and for how long.
+    :param tls: the certificate of ``tls:`` listeners, and whom connections of ours over TLS believe.
     :param on_event: called with every event of the stack but RequestRefused and MessageDropped, in order. An
         exception in it is logged and loses no other event. It may call the edge's commands; their events come after
         the present one.
@@ -71,6 +74,7 @@ class SipEdge:
         advertise: str = "",
         advertise_v6: str = "",
         limits: ConnectionLimits | None = None,
+        tls: TlsFiles | None = None,
         is_allowed: Callable[[str], bool] | None = None,
         gate: Gate | None = None,
         on_refusal: Callable[[RequestRefused | MessageDropped], object] | None = None,
@@ -82,6 +86,7 @@ class SipEdge:
         self._reactor = reactor
         self._listen = list(listen)
         self._advertise = {":" in host: host for host in (advertise_v6, advertise) if host}
+        self._tls = tls or TlsFiles()
         self._on_event = on_event
         self._on_refusal = on_refusal
         self._ports: dict[str, Any] = {}
@@ -120,11 +125,14 @@ class SipEdge:
         """Bind every listener; raises StartError with one sentence, and then none is bound."""
         addresses = [parse_listen(text) for text in self._listen]
         for index, address in enumerate(addresses):
-            if address.is_wildcard and not self._advertise.get(address.is_v6):
+            if address.is_everywhere and not self._advertised(address):
                 setting = "sip.advertise_v6" if address.is_v6 and self._advertise else "sip.advertise"
                 raise StartError(
                     f"{self._listen[index]!r} binds every address: set {setting} to the one that peers can reach"
                 )
+        if any(address.transport == "tls" for address in addresses) and not (self._tls.certificate and self._tls.key):
+            raise StartError("a listener for TLS needs a certificate: set tls.certificate and tls.key")
+        self.connections.credentials = Credentials(self._tls, self._complain)
         try:
             for index, address in enumerate(addresses):
                 self._bind(f"{address.transport}{index}", address)
@@ -142,9 +150,22 @@ class SipEdge:
             self._ports[name] = port
         else:
             port = self.connections.listen(name, address)
-        host = self._advertise.get(address.is_v6) or address.interface
-        self.stack.add_listener(name, Listener(address.transport, host, port.getHost().port))
+        host = self._advertised(address) or address.interface
+        self.stack.add_listener(name, Listener(address.transport, host, port.getHost().port, address.is_v6))
         self._is_bound = True
+
+    def _complain(self, sentence: str) -> None:
+        self.log.error("{sentence}", sentence=sentence)
+
+    def _advertised(self, address: ListenAddress) -> str:
+        return address.advertise or self._advertise.get(address.is_v6, "")
+
+    def refresh_tls(self) -> None:
+        """Read certificates again that have changed, as each new connection does."""
+        credentials = self.connections.credentials
+        if credentials is not None and credentials.refresh() and credentials.identity is not None:
+            end = credentials.identity.chain[0].not_valid_after_utc
+            self.log.info("the files of [tls] were read again; our certificate is valid until {end}", end=end)
 
     @property
     def listeners(self) -> list[Listener]:
@@ -198,22 +219,18 @@ class SipEdge:
         host: str,
         port: int = 5060,
         transport: str = "udp",
+        name: str = "",
         headers: Fields = (),
     ) -> Session:
         """Call ``target`` by way of host (an IP address) and port, from the first listener of its family and
-        transport."""
-        is_v6 = isIPv6Address(host)
-        local = next(
-            (
-                name
-                for name, listener in self.stack.listeners.items()
-                if listener.transport == transport and isIPv6Address(listener.host) == is_v6
-            ),
-            None,
-        )
+        transport.
+
+        :param name: with ``tls``, whom the certificate must be for; "" is the host.
+        """
+        local = self.stack.listeners.find(transport, is_v6=isIPv6Address(host))
         if local is None:
             raise LocalProtocolError("no SIP listener of the target's IP family and transport is bound")
-        hop = Hop(transport, host, port, local)
+        hop = Hop(transport, host, port, local, name=name)
         now = self._reactor.seconds()
         session = self.stack.invite(
             target, from_uri=from_uri, to_uri=to_uri, sdp=sdp, hop=hop, now=now, headers=headers

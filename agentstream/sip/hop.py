@@ -9,12 +9,14 @@ import attrs
 class Hop:
     """One step on the wire.
 
-    :ivar transport: ``udp`` or ``tcp``; ``tls`` has its place here.
+    :ivar transport: ``udp``, ``tcp`` or ``tls``.
     :ivar host: an IPv4 or IPv6 address, without brackets. With a stream transport, host and port name a connection that
         was accepted from there, or that leads there.
     :ivar local: the name of our listener that received, or that shall send.
     :ivar fallback: where a new connection leads when the one that the hop names is gone; None is host and port. It is
         no part of the hop's identity.
+    :ivar name: with ``tls``, whom the certificate of a connection that we open must be for (RFC 5922 section 4); "" is
+        the host.
     """
 
     transport: str
@@ -22,6 +24,7 @@ class Hop:
     port: int
     local: str = ""
     fallback: tuple[str, int] | None = attrs.field(default=None, eq=False)
+    name: str = ""
 
     @property
     def is_reliable(self) -> bool:
@@ -33,9 +36,11 @@ class Hop:
 class Listener:
     """One of our listeners as others see it: what Via and Contact say.
 
-    :ivar host: the advertised host, without brackets.
+    :ivar host: the advertised address or name, without brackets.
+    :ivar is_v6: whether it is bound in IPv6, which a name does not tell.
     """
 
     transport: str
     host: str
     port: int
+    is_v6: bool = attrs.field(default=attrs.Factory(lambda self: ":" in self.host, takes_self=True))

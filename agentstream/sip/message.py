@@ -233,6 +233,19 @@ class Request(_Message):
         assert isinstance(value, Uri)
         return value
 
+    @property
+    def is_secure(self) -> bool:
+        """Whether its dialog wants a sips URI of ours as Contact: it has one itself, as Request-URI or where RFC 3261
+        section 12.1.1 says."""
+        if self.uri.scheme == "sips":
+            return True
+        try:
+            routes = self.headers.values_of("record-route")
+            other = parse_name_addr(routes[0]) if routes else self.contact
+        except RemoteProtocolError:
+            return False
+        return other is not None and other.uri.scheme == "sips"
+
     def stamp(self, source: Hop) -> None:
         """Note in the Via of the responses where the request came from (RFC 3261 18.2.1, RFC 3581 section 4)."""
         try:

@@ -82,7 +82,7 @@ class Reinvites:
         self._tries += 1
         stack = self._stack
         fields = [
-            ("Contact", stack.listeners.contact(dialog.source)),
+            ("Contact", session.contact(dialog.source)),
             stack.capabilities[0],
             ("Supported", stack.supported),
             *session.timer.ask(),

@@ -17,7 +17,13 @@ from agentstream.sip.uri import Uri
 if TYPE_CHECKING:
     from agentstream.sip.dialog import Dialog
 
-DEFAULT_PORT = 5060
+DEFAULT_PORTS = {"tls": 5061}
+"""By transport, where it is not 5060 (RFC 3261 section 19.1.2)."""
+
+
+def default_port(transport: str) -> int:
+    """The port of a URI or a Via that names none."""
+    return DEFAULT_PORTS.get(transport, 5060)
 
 
 class Listeners(dict[str, Listener]):
@@ -30,9 +36,21 @@ class Listeners(dict[str, Listener]):
             raise LocalProtocolError("the hop names no listener of ours")
         return listener
 
-    def contact(self, hop: Hop) -> str:
-        """Our Contact for messages on this hop."""
+    def find(self, transport: str, *, is_v6: bool) -> str | None:
+        """The name of the first one of this transport and family."""
+        return next((name for name, at in self.items() if at.transport == transport and at.is_v6 == is_v6), None)
+
+    def contact(self, hop: Hop, *, is_secure: bool = False) -> str:
+        """Our Contact for messages on this hop.
+
+        :param is_secure: RFC 3261 sections 8.1.1.8 and 12.1.1: a request to a sips URI, or from a Contact or over a
+            Record-Route with one, wants a sips URI back.
+        """
         listener = self.of(hop)
+        if is_secure:
+            secure = hop.local if listener.transport == "tls" else self.find("tls", is_v6=listener.is_v6)
+            if secure is not None:
+                return f"<sips:{format_host(self[secure].host)}:{self[secure].port}>"
         # RFC 3261 section 19.1.2: without the parameter a sip URI means UDP.
         transport = "" if listener.transport == "udp" else f";transport={listener.transport}"
         return f"<sip:{format_host(listener.host)}:{listener.port}{transport}>"
@@ -51,11 +69,8 @@ class Listeners(dict[str, Listener]):
         hop = reachable(dialog.next_uri, source)
         if hop.transport == source.transport:
             return hop
-        is_v6 = ":" in hop.host
-        for name, listener in self.items():
-            if listener.transport == hop.transport and (":" in listener.host) == is_v6:
-                return attrs.evolve(hop, local=name)
-        return source
+        name = self.find(hop.transport, is_v6=":" in hop.host)
+        return attrs.evolve(hop, local=name) if name is not None else source
 
 
 def reply_hop(via: Via, source: Hop) -> Hop:
@@ -65,7 +80,7 @@ def reply_hop(via: Via, source: Hop) -> Hop:
     Without rport the port is that of sent-by: gateways that send from one port listen on another. A sent-by of another
     address is somebody behind NAT, whom only the port that the request came from can reach.
     """
-    port = via.port or DEFAULT_PORT
+    port = via.port or default_port(source.transport)
     if source.is_reliable:
         # 18.2.2: when the connection of a request is gone, its response goes to the address in "received" and the port
         # in sent-by.
@@ -94,8 +109,9 @@ def reachable(uri: Uri, source: Hop) -> Hop:
         return source
     if (theirs.is_loopback and not seen.is_loopback) or (seen.is_global and not theirs.is_global):
         return source
-    port = uri.port or DEFAULT_PORT
-    transport = (uri.parameter("transport") or source.transport).lower()
+    # 26.2.2: a sips URI is reached by TLS, whatever transport it names besides.
+    transport = "tls" if uri.scheme == "sips" else (uri.parameter("transport") or source.transport).lower()
+    port = uri.port or default_port(transport)
     if source.is_reliable and theirs == seen and transport == source.transport:
         return attrs.evolve(source, fallback=(uri.host, port))
     return Hop(transport, uri.host, port, source.local)

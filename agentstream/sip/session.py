@@ -141,12 +141,16 @@ class Session:
         """The call is up, or an ACK or our BYE is still to come."""
         return self.state != ENDED or self._unacknowledged is not None or self._bye_fields is not None
 
+    def contact(self, hop: Hop) -> str:
+        """Our Contact in this session's messages on the hop."""
+        return self.stack.listeners.contact(hop, is_secure=self.request.is_secure)
+
     # -- commands that both roles know -------------------------------------------------------------
 
     def answer(self, sdp: bytes, now: float, headers: Fields = ()) -> None:
         """200 to the pending INVITE or re-INVITE."""
         transaction = self._take_pending()
-        fields = [("Contact", self.stack.listeners.contact(self.remote)), *checked(headers)]
+        fields = [("Contact", self.contact(self.remote)), *checked(headers)]
         fields += [*self.stack.capabilities, ("Supported", self.stack.supported)]
         fields += self.timer.answer(transaction.request, now)
         dialog = self.dialog

@@ -288,7 +288,7 @@ def build_invite(
     fields.add("To", str(NameAddr(to_uri)))
     fields.add("Call-ID", f"{token()}@{host}")
     fields.add("CSeq", "1 INVITE")
-    fields.add("Contact", listeners.contact(hop))
+    fields.add("Contact", listeners.contact(hop, is_secure=target.scheme == "sips"))
     for name, value in headers:
         fields.add(name, value)
     if sdp:

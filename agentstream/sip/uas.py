@@ -46,7 +46,7 @@ class IncomingSession(Session):
         if not 101 <= status <= 199:
             raise LocalProtocolError("a provisional response's status is from 101 to 199")
         assert self.dialog is not None
-        fields = [("Contact", self.stack.listeners.contact(self.remote)), *checked(headers)]
+        fields = [("Contact", self.contact(self.remote)), *checked(headers)]
         fields += [("Record-Route", value) for value in transaction.request.headers.get_all("record-route")]
         if sdp:
             fields.append(("Content-Type", "application/sdp"))

@@ -71,7 +71,7 @@ class Updates:
         transaction, session = self._take(), self._session
         dialog = session.dialog_with(transaction.request)
         dialog.refresh_target(transaction.request)
-        fields = [("Contact", self._stack.listeners.contact(dialog.source)), self._stack.capabilities[0]]
+        fields = [("Contact", self._session.contact(dialog.source)), self._stack.capabilities[0]]
         fields += session.timer.answer(transaction.request, now) if session.is_up else ()
         if sdp:
             session.sdp = sdp
@@ -118,7 +118,7 @@ class Updates:
         self._tries += 1
         offer = self._make_offer() if self._make_offer is not None else b""
         fields = [
-            ("Contact", stack.listeners.contact(dialog.source)),
+            ("Contact", self._session.contact(dialog.source)),
             *stack.capabilities[:1],
             ("Supported", stack.supported),
             *(session.timer.ask() if session.is_up else ()),

@@ -34,6 +34,7 @@ GOOD_CONFIG: dict[str, Any] = {
         "session_expires_s": 900,
         "min_session_expires_s": 120,
     },
+    "tls": {"certificate": "cert.pem", "key": "key.pem", "ca_file": "ca.pem", "client_ca_file": "ca.pem"},
     "media": {
         "listen": "127.0.0.1",
         "listen_v6": "::1",

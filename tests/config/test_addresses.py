@@ -42,7 +42,7 @@ def test_listeners(text: str, listener: Listener) -> None:
 
 @pytest.mark.parametrize(
     "text",
-    ["", "udp", "udp:", "tls:5060", "udp:65536", "udp:5060:interface=here", "udp:5060:interface=::1", "udp:5060:a=b"],
+    ["", "udp", "udp:", "tls:", "udp:65536", "udp:5060:interface=here", "udp:5060:::1", "udp:5060:a=b"],
 )
 def test_what_is_no_listener(text: str) -> None:
     with pytest.raises(ValueError, match=r"^a listener such as"):

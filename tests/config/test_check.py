@@ -5,7 +5,6 @@ from __future__ import annotations
 import argparse
 import contextlib
 import io
-import ssl
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +17,7 @@ from hypothesis import strategies as st
 
 from agentstream.cli import check
 from agentstream.config.model import Config
+from tests.certificates import Authority
 from tests.config.documents import GOOD_CONFIG, GOOD_FLOW, Slip, good, slips, toml
 
 SLIPS = slips()
@@ -31,27 +31,12 @@ def house(tmp_path_factory: pytest.TempPathFactory) -> Path:
     (folder / "drop-ins").mkdir()
     soundfile.write(folder / "flows" / "welcome.wav", np.zeros(800, np.int16), 8000)
     (folder / "flows" / "not-one.wav").write_text("RIFF, says the name")
-    certificate = ssl.DER_cert_to_PEM_cert(_certificate())
+    ours = Authority().sign("sip.example.com")
+    ours.write(folder)
     for place in (folder, folder / "flows"):
-        (place / "ca.pem").write_text(certificate)
+        (place / "ca.pem").write_bytes(ours.authority)
         (place / "not-one.wav").write_text("RIFF, says the name")
     return folder
-
-
-def _certificate() -> bytes:
-    """Any self-signed certificate."""
-    import datetime
-
-    from cryptography import x509
-    from cryptography.hazmat.primitives import hashes, serialization
-    from cryptography.hazmat.primitives.asymmetric import ec
-
-    key = ec.generate_private_key(ec.SECP256R1())
-    name = x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, "test")])
-    built = x509.CertificateBuilder().subject_name(name).issuer_name(name).public_key(key.public_key())
-    built = built.serial_number(1).not_valid_before(datetime.datetime(2020, 1, 1))
-    made = built.not_valid_after(datetime.datetime(2040, 1, 1)).sign(key, hashes.SHA256())
-    return made.public_bytes(serialization.Encoding.DER)
 
 
 def checked(house: Path, documents: dict[str, dict[str, Any]]) -> tuple[int, list[str]]:

@@ -48,7 +48,21 @@ def test_nothing_at_all_is_a_config() -> None:
         ("stream.chunk_ms = 30", "stream.chunk_ms: found 30, expected a whole number of ms from 20 to 200, a multiple"),
         ("node.name = 1979-05-27", "node.name: found 1979-05-27, expected a string"),
         ('sip.listen = ["udp:5060"]', "sip.advertise: is empty while a listener is on every address"),
-        ('sip.listen = ["tls:5061"]', 'sip.listen[0]: found "tls:5061", expected a listener such as'),
+        ('sip.listen = ["sctp:5061"]', 'sip.listen[0]: found "sctp:5061", expected a listener such as'),
+        (
+            'sip.listen = ["udp:5060:advertise=a b"]',
+            'sip.listen[0]: found "udp:5060:advertise=a b", expected',
+        ),
+        ('sip.listen = ["tls:0:interface=::1"]', "tls.certificate: is empty while sip.listen has a listener for TLS"),
+        ('tls.key = "k.pem"', "tls.certificate: is empty while tls.key is set; expected the PEM file"),
+        (
+            'tls.certificate = "c.pem"',
+            "tls.key: is empty while tls.certificate is set; expected the PEM file",
+        ),
+        (
+            'media.listen = "0.0.0.0"\nsip.listen = ["udp:5060:advertise=sip.example.com"]',
+            "media.advertise: is empty while RTP is on every address",
+        ),
         (
             'sip = {listen = ["udp:5060", "tcp:5060:interface=[::]"], advertise = "203.0.113.7"}',
             "sip.advertise_v6: is empty while a listener is on every address",

@@ -11,9 +11,10 @@ from hypothesis import strategies as st
 from twisted.internet.defer import CancelledError, Deferred
 from twisted.logger import ILogObserver, LogEvent, globalLogPublisher
 
+from agentstream.config.addresses import LISTENER_FORM
 from agentstream.errors import LocalProtocolError, StartError
 from agentstream.net.edge import SipEdge
-from agentstream.net.listen import ListenAddress, parse_listen
+from agentstream.net.listen import ListenAddress, endpoint_string, parse_listen
 from agentstream.sip.events import (
     AckReceived,
     Event,
@@ -31,7 +32,7 @@ from tests.sip.kit import SDP
 
 US = ("127.0.0.1", 5060)
 THEM = ("127.0.0.1", 5090)
-NO_LISTENER = "is not a SIP listen string: expected udp: or tcp: with PORT or PORT:interface=ADDRESS"
+NO_LISTENER = f"is not a SIP listen string: expected {LISTENER_FORM}"
 
 
 class House:
@@ -283,6 +284,10 @@ def test_any_datagram(datagrams: list[bytes]) -> None:
         ("udp:5060:interface=[::1]", ListenAddress("udp", 5060, "::1")),
         ("udp:5060:interface=::1", ListenAddress("udp", 5060, "::1")),
         ("tcp:5060:interface=0:0::1", ListenAddress("tcp", 5060, "::1")),
+        ("tls:5061", ListenAddress("tls", 5061)),
+        ("tls:5061:advertise=sip.a-b.example", ListenAddress("tls", 5061, "", "sip.a-b.example")),
+        ("udp:1:interface=::1:advertise=[::2]", ListenAddress("udp", 1, "::1", "::2")),
+        ("udp:1:advertise=203.0.113.7:interface=10.0.0.1", ListenAddress("udp", 1, "10.0.0.1", "203.0.113.7")),
     ],
 )
 def test_listen_strings(text: str, address: ListenAddress) -> None:
@@ -290,8 +295,8 @@ def test_listen_strings(text: str, address: ListenAddress) -> None:
 
 
 def test_listen_strings_are_twisteds_too() -> None:
-    assert parse_listen("tcp:5060:interface=::1").endpoint == "tcp:5060:interface=\\:\\:1"
-    assert parse_listen("tcp:5060").endpoint == "tcp:5060"
+    assert endpoint_string(parse_listen("tls:5060:interface=::1")) == "tcp:5060:interface=\\:\\:1"
+    assert endpoint_string(parse_listen("tcp:5060")) == "tcp:5060"
 
 
 @pytest.mark.parametrize(
@@ -299,12 +304,16 @@ def test_listen_strings_are_twisteds_too() -> None:
     [
         ("sctp:5060", f"'sctp:5060' {NO_LISTENER}"),
         ("5060", f"'5060' {NO_LISTENER}"),
-        ("udp:", "'udp:' has no port from 0 to 65535"),
-        ("udp:65536", "'udp:65536' has no port from 0 to 65535"),
-        ("udp:²", "'udp:²' has no port from 0 to 65535"),
-        ("udp:1:backlog=5", "'udp:1:backlog=5' has an option that is not interface=ADDRESS"),
-        ("udp:1:interface=", "'udp:1:interface=' has an option that is not interface=ADDRESS"),
-        ("udp:1:interface=eth0", "'udp:1:interface=eth0' has an interface that is not an IP address"),
+        ("udp:", f"'udp:' {NO_LISTENER}"),
+        ("udp:65536", f"'udp:65536' {NO_LISTENER}"),
+        ("udp:²", f"'udp:²' {NO_LISTENER}"),
+        ("udp:1:backlog=5", f"'udp:1:backlog=5' {NO_LISTENER}"),
+        ("udp:1:interface=", f"'udp:1:interface=' {NO_LISTENER}"),
+        ("udp:1:interface=eth0", f"'udp:1:interface=eth0' {NO_LISTENER}"),
+        ("udp:1:interface=::1:interface=::1", f"'udp:1:interface=::1:interface=::1' {NO_LISTENER}"),
+        ("tls:1:advertise=a_b", f"'tls:1:advertise=a_b' {NO_LISTENER}"),
+        ("tls:1:advertise=0.0.0.0", f"'tls:1:advertise=0.0.0.0' {NO_LISTENER}"),
+        ("tls:1:advertise=1.2.3", f"'tls:1:advertise=1.2.3' {NO_LISTENER}"),
     ],
 )
 def test_what_is_no_listen_string(text: str, sentence: str) -> None:
