@@ -67,6 +67,10 @@ class Reads:
 
     def tick_follows(self, due: float) -> None:
         """The next tick is due at this time, in monotonic seconds: read before it. Called after each tick."""
+        if self._due is None and self._poll is None and self._has_sockets:
+            # With the first tick and not with the first bot: what a server holds open does not depend on its calls.
+            with contextlib.suppress(OSError):
+                self._poll = select.epoll()
         self._due = due
         if self._call is None and self._places:
             self._plan()

@@ -210,8 +210,8 @@ def test_without_room_for_another_epoll_object_the_reactor_reads(clock: Clock, m
     told: list[str] = []
     reactor = SocketReactor()
     reads = Reads(reactor)
-    reads.tick_follows(SLOT_S)
     monkeypatch.setattr(reads_module.select, "epoll", Full)
+    reads.tick_follows(SLOT_S)
     reader = type("Reader", (), {"read_by_reactor": lambda self: told.append("reactor")})()
     reads.add(type("Open", (), {"fileno": lambda self: 7})(), reader)
     assert told == ["reactor"]
