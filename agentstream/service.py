@@ -32,6 +32,7 @@ from agentstream.flow.access import make_gate
 from agentstream.flow.loader import SAMPLE, Loaded, load
 from agentstream.flow.prompts import Prompts
 from agentstream.flow.recordings import InThread, Recordings
+from agentstream.flow.registrations import Registrations
 from agentstream.flow.stream import StreamOpener
 from agentstream.flow.switchboard import Switchboard
 from agentstream.media.leg import RATE_HZ
@@ -42,6 +43,7 @@ from agentstream.media.slack import SlackCollector
 from agentstream.net.connections import ConnectionLimits
 from agentstream.net.edge import SipEdge, new_token
 from agentstream.net.tls import TlsFiles
+from agentstream.sip.events import Event, RegistrationChanged
 from agentstream.sip.grammar import format_host
 from agentstream.sip.session_timer import Intervals
 from agentstream.testing.bot import DEFAULT_LISTEN, echo_bot_service
@@ -61,6 +63,10 @@ def kernel_ports(loaded: Loaded) -> DatagramPorts:
     """Real UDP sockets as the config says."""
     media = loaded.config.media
     return KernelPorts(media.listen, media.ports.first, media.ports.last, media.max_calls, host_v6=media.listen_v6)
+
+
+def _chance() -> float:
+    return secrets.randbits(32) / 2**32
 
 
 def _bits(count: int) -> int:
@@ -118,6 +124,7 @@ class NodeService(Service):
         self.edge: SipEdge
         self.plane: MediaPlane
         self.switchboard: Switchboard
+        self.registrations: Registrations
         self.recordings: Recordings
 
     # Start
@@ -175,7 +182,7 @@ class NodeService(Service):
         self.edge = SipEdge(
             reactor,
             config.sip.listen,
-            on_event=lambda event: self.switchboard.handle(event),
+            on_event=self._handle,
             advertise=config.sip.advertise,
             advertise_v6=config.sip.advertise_v6,
             tls=TlsFiles(**attrs.asdict(config.tls)),
@@ -183,6 +190,7 @@ class NodeService(Service):
             intervals=Intervals(config.sip.session_expires_s, config.sip.min_session_expires_s),
             gate=make_gate(lambda: self._loaded.config, new_token, lambda host: self.edge.has_call_with(host)),
         )
+        self.registrations = Registrations(self.edge, new_token, _chance)
         self.switchboard = Switchboard(
             reactor,
             loaded,
@@ -216,10 +224,17 @@ class NodeService(Service):
         self.plane.start()
         self.recordings.finish_leftovers()
         self._tell_start()
+        self.registrations.update(config)
         if self._is_alone:
             self._take_signals()
         if self._collector is not None:
             self._collector.start()
+
+    def _handle(self, event: Event) -> None:
+        if isinstance(event, RegistrationChanged):
+            self.registrations.changed(event)
+        else:
+            self.switchboard.handle(event)
 
     def _try_media_port(self, ports: DatagramPorts) -> None:
         """An address that cannot be bound shows at start and not with the first call."""
@@ -246,6 +261,7 @@ class NodeService(Service):
             self.plane,
             self.edge,
             self.switchboard,
+            self.registrations,
             self.recordings,
             self._counts,
             self._collector,
@@ -340,6 +356,7 @@ class NodeService(Service):
             if getattr(before, name) != getattr(after, name):
                 self.log.warn("[{section}] has changed, which takes effect at the next start", section=name)
         self._loaded = self.switchboard.loaded = loaded
+        self.registrations.update(loaded.config)
         self.switchboard.prompts.forget()
         self.edge.refresh_tls()
         self.log.info("the config was reloaded", kind="config_reloaded", at=self._reactor.seconds(), fields={})
@@ -380,6 +397,7 @@ class NodeService(Service):
     def _close(self) -> Any:
         if self._drain_timer is not None and self._drain_timer.active():
             self._drain_timer.cancel()
+        self.registrations.stop()
         # BYEs of ours may still be under way, or want to be repeated.
         settled = self.edge.settled().addTimeout(HANG_UP_S, self._reactor)
         yield settled.addErrback(lambda failure: failure.trap(TimeoutError) and None)

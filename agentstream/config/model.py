@@ -20,11 +20,13 @@ from agentstream.config.addresses import (
     PortRange,
     expect_address,
     expect_address_or_empty,
+    expect_aor,
     expect_country_code,
     expect_http_listener,
     expect_listener,
     expect_name,
     expect_secret,
+    expect_target,
     expect_time_zone,
     expect_v6_or_empty,
     first_of_family,
@@ -532,6 +534,24 @@ class Trunk:
         default=0.0,
         doc="New calls of this trunk a second; what is above is answered 503. 0: as many as come.",
         range=(0.0, 10000.0),
+    )
+    register_at: tuple[str, ...] = setting(
+        default=(),
+        doc="Its registrars, where it wants us to register: each is tried where the one before does not serve us.",
+        example='["sip:203.0.113.5", "sip:203.0.113.6:5060;transport=tcp"]',
+        check=expect_target,
+    )
+    address_of_record: str = setting(
+        default="",
+        doc="The address-of-record that we register. Empty: `user` at the first registrar.",
+        example='"sip:4930123456@carrier.example.com"',
+        check=lambda text: expect_aor(text) if text else "",
+    )
+    register_expires_s: int = setting(
+        default=3600,
+        doc="How long a registration is asked to last; it is refreshed before what the registrar grants is over.",
+        unit="s",
+        range=(60, 86400),
     )
     nat: str = setting(
         default="host",

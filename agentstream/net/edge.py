@@ -21,11 +21,13 @@ from agentstream.errors import LocalProtocolError, StartError
 from agentstream.net.connections import ConnectionLimits, Connections, StreamOwner
 from agentstream.net.listen import ListenAddress, parse_listen
 from agentstream.net.tls import Credentials, TlsFiles
+from agentstream.sip.digest import DigestClient
 from agentstream.sip.events import Event, MessageDropped, RequestRefused, SourceBanned
 from agentstream.sip.framing import Unframed
 from agentstream.sip.gate import Gate
 from agentstream.sip.grammar import plain_host
 from agentstream.sip.hop import Hop, Listener
+from agentstream.sip.registration import Registration
 from agentstream.sip.reinvite import MakeOffer
 from agentstream.sip.session import Session
 from agentstream.sip.session_timer import Intervals
@@ -221,22 +223,46 @@ class SipEdge:
         transport: str = "udp",
         name: str = "",
         headers: Fields = (),
+        credentials: DigestClient | None = None,
     ) -> Session:
         """Call ``target`` by way of host (an IP address) and port, from the first listener of its family and
         transport.
 
         :param name: with ``tls``, whom the certificate must be for; "" is the host.
         """
-        local = self.stack.listeners.find(transport, is_v6=isIPv6Address(host))
-        if local is None:
-            raise LocalProtocolError("no SIP listener of the target's IP family and transport is bound")
-        hop = Hop(transport, host, port, local, name=name)
-        now = self._reactor.seconds()
         session = self.stack.invite(
-            target, from_uri=from_uri, to_uri=to_uri, sdp=sdp, hop=hop, now=now, headers=headers
+            target,
+            from_uri=from_uri,
+            to_uri=to_uri,
+            sdp=sdp,
+            hop=self.hop_to(host, port, transport, name),
+            now=self._reactor.seconds(),
+            headers=headers,
+            credentials=credentials,
         )
         self._settle()
         return session
+
+    def hop_to(self, host: str, port: int, transport: str, name: str = "") -> Hop:
+        """The way to an IP address, from the first listener of its family and transport."""
+        local = self.stack.listeners.find(transport, is_v6=isIPv6Address(host))
+        if local is None:
+            raise LocalProtocolError("no SIP listener of the target's IP family and transport is bound")
+        return Hop(transport, host, port, local, name=name)
+
+    def register(self, registration: Registration) -> None:
+        """Begin it; see :mod:`agentstream.sip.registration`."""
+        registration.start(self._reactor.seconds())
+        self._settle()
+
+    def stack_time(self) -> float:
+        """Monotonic seconds, now."""
+        return float(self._reactor.seconds())
+
+    def unregister(self, registration: Registration) -> None:
+        """End it; :meth:`settled` fires when the registrar has heard of it."""
+        registration.stop(self._reactor.seconds())
+        self._settle()
 
     def progress(self, session: Session, status: int = 180, sdp: bytes = b"", headers: Fields = ()) -> None:
         """See :meth:`agentstream.sip.stack.Stack.progress`."""

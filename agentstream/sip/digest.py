@@ -17,6 +17,7 @@ import attrs
 
 from agentstream.errors import LocalProtocolError, RemoteProtocolError
 from agentstream.sip.grammar import is_token, quote, split_outside, unquote
+from agentstream.sip.message import Response
 
 Hash = Callable[[bytes], str]
 
@@ -290,3 +291,44 @@ class DigestClient:
                 self._counts.popitem(last=False)
             answer = attrs.evolve(answer, qop="auth", count=f"{count:08x}", cnonce=self._token())
         return attrs.evolve(answer, response=digest_of(answer, self.credentials.password, method))
+
+
+class Answers:
+    """What one request, in all its repetitions, has been asked for: each realm is answered once, and again where its
+    nonce was only stale. A second 401 for the same realm means a wrong password, and asking on would lock the account.
+    """
+
+    def __init__(self, client: DigestClient) -> None:
+        self._client = client
+        self._challenges: dict[tuple[str, str], Challenge] = {}
+        self._tries: dict[tuple[str, str], int] = {}
+
+    def hear(self, response: Response) -> bool:
+        """A 401 or 407 came: whether the request is to be sent again, with :meth:`headers`."""
+        asks, answers = _HEADERS.get(response.status, ("", ""))
+        challenge = self._client.choose(response.headers.get_all(asks)) if asks else None
+        if challenge is None:
+            return False
+        key = (answers, challenge.realm)
+        tries = self._tries[key] = self._tries.get(key, 0) + 1
+        if tries > (3 if challenge.is_stale else 1):
+            return False
+        self._challenges[key] = challenge
+        return True
+
+    def headers(self, method: str, uri: str) -> list[tuple[str, str]]:
+        """The credentials that the next request carries; each has a nonce count of its own."""
+        return [
+            (name, str(self._client.respond(challenge, method, uri)))
+            for (name, _realm), challenge in self._challenges.items()
+        ]
+
+    def forget_tries(self) -> None:
+        """It was accepted: the next challenge is the first one again."""
+        self._tries.clear()
+
+
+_HEADERS = {
+    401: ("www-authenticate", "Authorization"),
+    407: ("proxy-authenticate", "Proxy-Authorization"),
+}

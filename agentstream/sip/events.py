@@ -206,6 +206,21 @@ class SourceBanned:
     refused: int
 
 
+@attrs.frozen
+class RegistrationChanged:
+    """What has become of a registration of ours.
+
+    :ivar state: ``registered``, ``failed`` (it is tried again) or ``ended``.
+    :ivar hop: where the last REGISTER went. :ivar seconds: until the next one.
+    """
+
+    name: str
+    state: str
+    hop: Hop
+    reason: str
+    seconds: float
+
+
 Event = (
     InviteReceived
     | InviteProgressed
@@ -225,4 +240,5 @@ Event = (
     | RequestRefused
     | MessageDropped
     | SourceBanned
+    | RegistrationChanged
 )

@@ -14,6 +14,7 @@ from collections.abc import Callable, Iterable
 from agentstream.errors import LocalProtocolError, RemoteProtocolError
 from agentstream.sip.capabilities import ALLOW, OPTIONS_FIELDS, SUPPORTED, inspect, label
 from agentstream.sip.dialog import Dialog, DialogKey
+from agentstream.sip.digest import DigestClient
 from agentstream.sip.events import Event, InviteReceived, MessageDropped, RequestRefused, SourceBanned
 from agentstream.sip.framing import Unframed
 from agentstream.sip.gate import STRANGER, Gate, Guest
@@ -238,16 +239,18 @@ class Stack:
         hop: Hop,
         now: float,
         headers: Iterable[tuple[str, str]] = (),
+        credentials: DigestClient | None = None,
     ) -> Session:
         """Call as UAC: INVITE ``target`` by way of ``hop``, whose ``local`` names the listener to send from.
 
         :param sdp: our offer; b"" leaves it to the callee, and :meth:`acknowledge` answers it.
+        :param credentials: what 401 and 407 are answered with; without, they are refusals.
         """
         if not is_ip_address(hop.host):
             raise LocalProtocolError("the hop's host is not an IP address")
         fields = [("Allow", ALLOW), ("Supported", self.supported), ("User-Agent", self._product), *checked(headers)]
         request = build_invite(self.listeners, hop, self.token, target, from_uri, to_uri, fields, sdp)
-        return OutgoingSession(self, request, hop, now)
+        return OutgoingSession(self, request, hop, now, credentials)
 
     # -- what sessions need ------------------------------------------------------------------------
 
@@ -319,10 +322,13 @@ class Stack:
         request = dialog.build_request(method, self.listeners.via(hop, self.token()), headers=fields, body=body)
         return self.start_client(request, hop, now, user)
 
-    def send_ack(self, dialog: Dialog, cseq: int, sdp: bytes = b"") -> tuple[bytes, Hop]:
-        """The ACK for a 2xx: outside any transaction (RFC 3261 section 13.2.2.4); what was sent, to repeat it."""
+    def send_ack(self, dialog: Dialog, cseq: int, sdp: bytes = b"", credentials: Fields = ()) -> tuple[bytes, Hop]:
+        """The ACK for a 2xx: outside any transaction (RFC 3261 section 13.2.2.4); what was sent, to repeat it.
+
+        :param credentials: the INVITE's: "The ACK MUST contain the same credentials as the INVITE."
+        """
         hop = self.listeners.next_hop(dialog)
-        fields = [("Content-Type", "application/sdp")] if sdp else []
+        fields = [*credentials, *([("Content-Type", "application/sdp")] if sdp else [])]
         via = self.listeners.via(hop, self.token())
         sent = (dialog.build_request("ACK", via, cseq=cseq, headers=fields, body=sdp).serialise(), hop)
         self.out.append(sent)

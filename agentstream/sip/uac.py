@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 from agentstream.errors import LocalProtocolError
 from agentstream.sip.dialog import Dialog, uac_dialog
+from agentstream.sip.digest import Answers, DigestClient
 from agentstream.sip.events import (
     InviteAnswered,
     InviteProgressed,
@@ -45,8 +46,12 @@ MOST_TRIES = 4
 class OutgoingSession(Session):
     """The UAC side of an INVITE, with every dialog that forking proxies may make of it."""
 
-    def __init__(self, stack: Stack, request: Request, hop: Hop, now: float) -> None:
+    def __init__(
+        self, stack: Stack, request: Request, hop: Hop, now: float, credentials: DigestClient | None = None
+    ) -> None:
         super().__init__(stack, request, hop, CALLING, False)
+        self._answers = None if credentials is None else Answers(credentials)
+        self._proofs: list[tuple[str, str]] = []
         self._early: dict[str, Dialog] = {}
         self._acks: dict[str, tuple[bytes, Hop]] = {}
         self._cancel_fields: list[tuple[str, str]] | None = None
@@ -63,7 +68,10 @@ class OutgoingSession(Session):
     def _asking(self) -> Request:
         """The INVITE with what session timers say of it."""
         plain = self._plain
-        return Request(plain.method, plain.uri_text, Headers([*plain.headers, *self.timer.ask()]), plain.body)
+        if self._answers is not None:
+            self._proofs = self._answers.headers(plain.method, plain.uri_text)
+        fields = Headers([*plain.headers, *self.timer.ask(), *self._proofs])
+        return Request(plain.method, plain.uri_text, fields, plain.body)
 
     def _ask_again(self, now: float) -> None:
         """The INVITE once more, in a transaction of its own (RFC 4028 section 7.3: "the same value of the Call-ID, From
@@ -116,7 +124,7 @@ class OutgoingSession(Session):
         if self._owes_ack and self.dialog is not None:
             self._owes_ack = False
             self.sdp = sdp
-            ack = self.stack.send_ack(self.dialog, self.request.cseq.number, sdp)
+            ack = self.stack.send_ack(self.dialog, self.request.cseq.number, sdp, self._proofs)
             self._acks[self.dialog.remote_tag] = ack
 
     def _cancel(self, now: float, fields: list[tuple[str, str]]) -> None:
@@ -154,6 +162,10 @@ class OutgoingSession(Session):
         elif response.status < 300:
             self._accepted(response, now)
         elif response.status == 422 and self._may_ask_again and self.timer.raised(response):
+            self._ask_again(now)
+        elif self._may_ask_again and self._answers is not None and self._answers.hear(response):
+            # RFC 3261 section 22.2: "When a UAC resubmits a request with its credentials after receiving a 401 ... it
+            # MUST increment the CSeq header field value".
             self._ask_again(now)
         else:
             self.stack.timers.cancel_all(self)
@@ -215,7 +227,7 @@ class OutgoingSession(Session):
             self.stack.remember_dialog(dialog, self)
             self._emit(InviteAnswered(self, response.sdp))
             return
-        self._acks[tag] = self.stack.send_ack(dialog, self.request.cseq.number)
+        self._acks[tag] = self.stack.send_ack(dialog, self.request.cseq.number, b"", self._proofs)
         self._forget_early(dialog)
         if self.state in (CALLING, PROCEEDING):
             self._is_answered_by(response, now)
@@ -252,7 +264,7 @@ class OutgoingSession(Session):
     def transaction_ended(self, transaction: Transaction, now: float) -> None:
         if isinstance(transaction, InviteClientTransaction):
             if transaction is not self._transaction:
-                return  # one that was answered 422 before
+                return  # one that was answered 401, 407 or 422 before
             self._acks.clear()
             if self.state == ENDED and not self._bye_sent:
                 self._forget(now)

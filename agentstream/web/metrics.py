@@ -15,6 +15,7 @@ from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Histo
 
 from agentstream import __version__
 from agentstream.flow.recordings import Recordings
+from agentstream.flow.registrations import Registrations
 from agentstream.flow.switchboard import Switchboard
 from agentstream.media.chunk_waits import EDGES_S as CHUNK_EDGES_S
 from agentstream.media.delay import BINS, LATE_BINS
@@ -89,6 +90,7 @@ class NodeMetrics:
     plane: MediaPlane
     edge: SipEdge
     switchboard: Switchboard
+    registrations: Registrations
     recordings: Recordings
     counts: CallCounts
     collector: SlackCollector | None = None
@@ -249,6 +251,14 @@ class NodeMetrics:
         yield self._count("sip_ignored", "Requests of strangers that got no answer.", others["ignored"])
         yield self._count("sip_banned", "Times that a source was ignored for a while.", others["banned"])
         yield self._count("sip_keepalives", "Keep-alives (RFC 5626).", others["keepalives"])
+        registered = GaugeMetricFamily(
+            "agentstream_trunk_registered",
+            "1 while our registration at the trunk stands.",
+            labels=("node", "trunk"),
+        )
+        for trunk, is_registered in sorted(self.registrations.states().items()):
+            registered.add_metric((self.node, trunk), is_registered)
+        yield registered
         yield self._gauge("sip_dialogs", "SIP dialogs that are up.", len(self.edge.stack.dialogs))
 
     def _streams(self) -> Iterator[Metric]:

@@ -92,6 +92,9 @@ GOOD_CONFIG: dict[str, Any] = {
             "password": "secret of theirs",
             "max_calls": 30,
             "calls_per_second": 2.5,
+            "register_at": ["sip:203.0.113.5", "sip:[2001:db8::5]:5062;transport=tcp"],
+            "address_of_record": "sip:us@carrier.example.com",
+            "register_expires_s": 1800,
         }
     ],
     "route": [{"to": "1000", "flow": "support"}],
@@ -225,7 +228,10 @@ def _refused(field: attrs.Attribute[Any]) -> Iterator[tuple[Any, str]]:
         (inner, *_) = typing.get_args(hint)
         yield "udp:5060", ""
         yield {}, ""
-        yield [{str: "udp:5060", Path: "flows"}.get(inner, "::1"), 7], "[1]"
+        fine = {str: "udp:5060", Path: "flows"}.get(inner, "::1")
+        if inner is str and "check" in words:
+            fine = json.loads(words["example"])[0]
+        yield [fine, 7], "[1]"
         if words.get("least"):
             yield [], ""
         if inner == Network:
