@@ -43,6 +43,7 @@ from agentstream.media.slack import SlackCollector
 from agentstream.net.connections import ConnectionLimits
 from agentstream.net.edge import SipEdge, new_token
 from agentstream.net.tls import TlsFiles
+from agentstream.net.trace import SipTrace
 from agentstream.sip.events import Event, RegistrationChanged
 from agentstream.sip.grammar import format_host
 from agentstream.sip.session_timer import Intervals
@@ -117,6 +118,7 @@ class NodeService(Service):
         self._is_hanging_up = False
         self._bot: Any = None
         self._http: Any = None
+        self._trace: SipTrace | None = None
         self._counts = CallCounts()
         self._metrics: NodeMetrics
         self._reads = Reads(reactor)
@@ -147,6 +149,7 @@ class NodeService(Service):
             # The wall clock may step; a 20 ms tick that it drives would stop for as long.
             reactor.seconds = time.monotonic
             self._collector = SlackCollector(reactor.seconds)
+        trace = self._open_trace()
         prompts = Prompts()
         for file in loaded.sounds:
             try:
@@ -188,6 +191,7 @@ class NodeService(Service):
             tls=TlsFiles(**attrs.asdict(config.tls)),
             limits=ConnectionLimits(all=config.sip.max_connections, per_host=config.sip.max_connections_per_host),
             intervals=Intervals(config.sip.session_expires_s, config.sip.min_session_expires_s),
+            trace=trace,
             gate=make_gate(lambda: self._loaded.config, new_token, lambda host: self.edge.has_call_with(host)),
         )
         self.registrations = Registrations(self.edge, new_token, _chance)
@@ -211,6 +215,8 @@ class NodeService(Service):
         except StartError:
             ports.stop()
             self._stop_thread()
+            if self._trace is not None:
+                self._trace.close()
             if self._http is not None:
                 self._http.stopListening()
             if self._bot is not None:
@@ -250,6 +256,13 @@ class NodeService(Service):
                             f"RTP cannot be bound on {host} ({error.strerror}): set [media] listen to an address of"
                             " this machine"
                         ) from None
+
+    def _open_trace(self) -> SipTrace | None:
+        """The file of SIP messages, where the config asks for one."""
+        sip = self._loaded.config.sip
+        if sip.trace:
+            self._trace = SipTrace(sip.trace_file, sip.trace_mb * MEBIBYTE, self._wall_clock)
+        return self._trace
 
     def _listen_http(self) -> None:
         """Metrics and health, where [http] wants them."""
@@ -413,6 +426,8 @@ class NodeService(Service):
         if self._bot is not None:
             yield self._bot.stopService()
         yield self.edge.stop()
+        if self._trace is not None:
+            self._trace.close()
         if self._collector is not None:
             self._collector.stop()
 

@@ -145,6 +145,21 @@ class Sip:
         unit="s",
         range=(90, 7200),
     )
+    trace: bool = setting(
+        default=False,
+        doc="Write every SIP message to `trace_file`, with credentials, passwords and keys masked: to look for a fault,"
+        " not for ever.",
+    )
+    trace_file: Path = setting(
+        default=Path("sip-trace.log"),
+        doc="That file; only the user that the server runs as can read it.",
+    )
+    trace_mb: int = setting(
+        default=10,
+        doc="After so much a new file begins; the one before it is kept beside it, with `.1` behind its name.",
+        unit="MiB",
+        range=(1, 1024),
+    )
 
     def advertised(self, *, is_v6: bool) -> str:
         """The address of this family that others are told; "" where none is set."""

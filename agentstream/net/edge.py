@@ -21,6 +21,7 @@ from agentstream.errors import LocalProtocolError, StartError
 from agentstream.net.connections import ConnectionLimits, Connections, StreamOwner
 from agentstream.net.listen import ListenAddress, parse_listen
 from agentstream.net.tls import Credentials, TlsFiles
+from agentstream.net.trace import SipTrace
 from agentstream.sip.digest import DigestClient
 from agentstream.sip.events import Event, MessageDropped, RequestRefused, SourceBanned
 from agentstream.sip.framing import Unframed
@@ -60,6 +61,7 @@ class SipEdge:
         the present one.
     :param is_allowed: whether an address may send anything outside a dialog, where there is no gate.
     :param gate: decides that, and whose credentials are good.
+    :param trace: is given every message that comes or leaves.
     :param on_refusal: called with RequestRefused and MessageDropped, beside the log line that a source gets once a
         minute.
     :ivar stack: the stack, to look at. :ivar connections: the connections, to look at.
@@ -79,6 +81,7 @@ class SipEdge:
         tls: TlsFiles | None = None,
         is_allowed: Callable[[str], bool] | None = None,
         gate: Gate | None = None,
+        trace: SipTrace | None = None,
         on_refusal: Callable[[RequestRefused | MessageDropped], object] | None = None,
         token: Callable[[], str] = new_token,
         product: str = "agentstream",
@@ -91,6 +94,7 @@ class SipEdge:
         self._tls = tls or TlsFiles()
         self._on_event = on_event
         self._on_refusal = on_refusal
+        self._trace = trace
         self._ports: dict[str, Any] = {}
         self._call: IDelayedCall | None = None
         self._is_settling = False
@@ -311,6 +315,8 @@ class SipEdge:
         self._message_received(data, Hop("udp", host, port, local))
 
     def _message_received(self, data: bytes, hop: Hop) -> None:
+        if self._trace is not None:
+            self._trace.received(data, hop)
         try:
             self.stack.receive(data, hop, self._reactor.seconds())
         except Exception:
@@ -360,6 +366,8 @@ class SipEdge:
                 one.callback(None)
 
     def _send(self, data: bytes, hop: Hop) -> None:
+        if self._trace is not None:
+            self._trace.sent(data, hop)
         if hop.transport != "udp":
             if self._is_bound:
                 self.connections.send(data, hop)

@@ -33,6 +33,9 @@ GOOD_CONFIG: dict[str, Any] = {
         "max_connections_per_host": 100,
         "session_expires_s": 900,
         "min_session_expires_s": 120,
+        "trace": True,
+        "trace_file": "trace/sip.log",
+        "trace_mb": 20,
     },
     "tls": {"certificate": "cert.pem", "key": "key.pem", "ca_file": "ca.pem", "client_ca_file": "ca.pem"},
     "media": {

@@ -42,8 +42,11 @@ class Bench:
         return self.sent()
 
     def sent(self) -> list[bytes]:
-        """What it sent since the last look."""
+        """What it sent since the last look. Every refusal says why."""
         data = [data for data, _ in self.stack.out]
+        for one in data:
+            if one.startswith(b"SIP/2.0 ") and one[8:9] >= b"3":
+                assert b"\r\nWarning: " in one or b"\r\nReason: " in one, one
         self.stack.out.clear()
         return data
 
