@@ -117,6 +117,60 @@ class StreamEnd:
     reason: str
 
 
+@attrs.frozen
+class Diversion:
+    """One diversion of a call before it came here (RFC 5806).
+
+    :ivar user: the user part of ``uri``. :ivar reason: such as ``no-answer`` or ``user-busy``; "" where none is said.
+    """
+
+    uri: str
+    user: str
+    reason: str = ""
+
+
+@attrs.frozen
+class CallerIdentity:
+    """What a trunk says of the caller beside From.
+
+    :ivar asserted: URIs of P-Asserted-Identity (RFC 3325). :ivar asserted_user: the user part of the first of them.
+    :ivar display: its display name. :ivar privacy: values of Privacy (RFC 3323); with ``id`` the number is not for the
+        ears of others.
+    :ivar diversions: the latest first. :ivar history: URIs of History-Info (RFC 7044), the oldest first.
+    """
+
+    asserted: tuple[str, ...] = ()
+    asserted_user: str = ""
+    display: str = ""
+    privacy: tuple[str, ...] = ()
+    diversions: tuple[Diversion, ...] = ()
+    history: tuple[str, ...] = ()
+
+
+@attrs.frozen
+class EndCause:
+    """Why the caller's side ended the call, as its BYE or CANCEL says (RFC 3326).
+
+    :ivar protocol: ``Q.850`` or ``SIP``. :ivar code: the cause or status; 16 of Q.850 is an ordinary end, 17 busy.
+    """
+
+    protocol: str
+    code: int
+    text: str = ""
+
+
+@attrs.frozen
+class TransferEnd:
+    """What became of a transfer.
+
+    :ivar is_done: the other end has reached the target. :ivar status: the SIP status that says so; 0 where none does.
+    """
+
+    is_done: bool
+    status: int
+    reason: str
+
+
 class IStream(Interface):
     """One open WebSocket session to a bot."""
 
@@ -143,9 +197,40 @@ class ICall(Interface):
     created_at: datetime.datetime = Attribute("When the call came in, in UTC.")
     ended_by: str = Attribute("Who ended the call: user or server; empty while it is up.")
     sip_headers: tuple[tuple[str, str], ...] = Attribute("(name, value) of the INVITE's X- headers, as received.")
+    identity: CallerIdentity = Attribute("What the trunk says of the caller beside From.")
+    end_causes: tuple[EndCause, ...] = Attribute("Why the caller's side ended the call; empty where it did not say.")
 
     def answer() -> Deferred[None]:
         """Answer the call (200) unless it is answered already; fires when audio may flow."""
+
+    def early_media() -> Deferred[None]:
+        """Let the caller hear what is played without answering the call (183); fires when audio may flow.
+
+        Errbacks with AgentstreamError where the caller left the offer to us. Harmless when the call is answered.
+        """
+
+    def hold() -> Deferred[None]:
+        """Put the caller's phone on hold: it sends no sound, and what is played is still heard.
+
+        Fires when the phone has agreed; errbacks with AgentstreamError when it refuses.
+        """
+
+    def resume() -> Deferred[None]:
+        """Take the hold back; as :meth:`hold`."""
+
+    def send_digits(digits: str, duration_ms: int = 100, gap_ms: int = 60) -> Deferred[None]:
+        """Send DTMF digits (0-9, *, #, A-D); fires when the last one has left. What is being played waits meanwhile.
+
+        As telephone-events, as tones where those were not agreed on, or by INFO where the trunk says so. Errbacks with
+        AgentstreamError when they cannot be sent.
+        """
+
+    def transfer(target: str, timeout_s: float = 30) -> Deferred[TransferEnd]:
+        """Ask the other end to call ``target`` instead (a number, or a sip, sips or tel URI); RFC 3515.
+
+        Fires when it has said what became of it, or after ``timeout_s``; never errbacks. Whatever became of it, this
+        call is up until somebody hangs up.
+        """
 
     def play(audio: Audio | Path) -> Deferred[None]:
         """Queue audio, or a sound file of any common format, behind what is queued already.

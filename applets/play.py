@@ -7,6 +7,7 @@ from pathlib import Path
 import attrs
 from twisted.internet.defer import Deferred
 from twisted.plugin import IPlugin
+from twisted.python.failure import Failure
 from zope.interface import implementer
 
 from agentstream.interfaces import IApplet, ICall, IRun, Outcome
@@ -17,6 +18,10 @@ class Options:
     """What a step may set."""
 
     file: Path = attrs.field(metadata={"doc": "The sound file to play.", "file": "audio", "example": '"welcome.wav"'})
+    early: bool = attrs.field(
+        default=False,
+        metadata={"doc": "Play it before the call is answered (183, early media), where it is not answered yet."},
+    )
 
 
 @implementer(IRun)
@@ -30,8 +35,17 @@ class Run:
 
     def start(self) -> Deferred[str]:
         """Done when the last sample has left."""
+        if not self.options.early:
+            return self.call.answer().addCallback(self._play)
+        return self.call.early_media().addCallbacks(self._play, self._not_early)
+
+    def _play(self, _: None) -> Deferred[str]:
         self._playing = self.call.play(self.options.file)
         return self._playing.addCallback(lambda _: "done")
+
+    def _not_early(self, failure: Failure) -> str:
+        self.call.event("early_media_refused", reason=failure.getErrorMessage())
+        return "failed"
 
     def stop(self, reason: str) -> None:
         """Silence what has not been played."""
@@ -47,7 +61,7 @@ class Play:
     name = "play"
     options = Options
     outcomes = (Outcome("done", "The file has been played."), Outcome("failed", "The file could not be played."))
-    needs_answer = True
+    needs_answer = False  # a run answers by itself, unless it plays early
     after_hangup = False
 
     def open(self, call: ICall, options: Options) -> Run:

@@ -574,6 +574,12 @@ class Trunk:
         " names (`host`), or anybody after 5 packets in sequence (`any`).",
         choices=("strict", "host", "any"),
     )
+    digits: str = setting(
+        default="rtp",
+        doc="How digits are sent to it: as telephone-events, or as tones where those were not agreed on (`rtp`), or by"
+        " SIP INFO (`info`). Both are heard.",
+        choices=("rtp", "info"),
+    )
 
     @property
     def is_known_by_address(self) -> bool:

@@ -26,7 +26,7 @@ from agentstream.flow.listeners import Listeners
 from agentstream.flow.playlist import Playlist
 from agentstream.flow.prompts import Prompts
 from agentstream.flow.timeline import Timeline
-from agentstream.interfaces import Audio, ICall, IRun, IStream, StreamSpec
+from agentstream.interfaces import Audio, CallerIdentity, EndCause, ICall, IRun, IStream, StreamSpec, TransferEnd
 
 T = TypeVar("T")
 
@@ -92,9 +92,19 @@ class StepCall:
         return self.call.sip_headers
 
     @property
+    def identity(self) -> CallerIdentity:
+        """What the trunk says of the caller."""
+        return self.call.identity
+
+    @property
     def ended_by(self) -> str:
         """Who ended the call."""
         return self.call.ended_by
+
+    @property
+    def end_causes(self) -> tuple[EndCause, ...]:
+        """Why the caller's side did."""
+        return self.call.end_causes
 
     @property
     def variables(self) -> dict[str, str]:
@@ -108,6 +118,34 @@ class StepCall:
     def answer(self) -> Deferred[None]:
         """Answer unless it is answered."""
         return Deferred() if self.is_over else self._while_here(self.call.answer(), set())
+
+    def early_media(self) -> Deferred[None]:
+        """Sound before the answer."""
+        return Deferred() if self.is_over else self._while_here(self.call.early_media(), set())
+
+    def hold(self) -> Deferred[None]:
+        """Ask the phone to send nothing."""
+        return Deferred() if self.is_over else self._while_here(self.call.leg.hold(), set())
+
+    def resume(self) -> Deferred[None]:
+        """Ask it to send again."""
+        return Deferred() if self.is_over else self._while_here(self.call.leg.resume(), set())
+
+    def send_digits(self, digits: str, duration_ms: int = 100, gap_ms: int = 60) -> Deferred[None]:
+        """Send DTMF digits."""
+        if not digits or not set(digits) <= set("0123456789*#ABCD"):
+            raise ValueError(f"{digits!r} are no digits: 0 to 9, *, # and A to D")
+        if self.is_over:
+            return Deferred()
+        self.event("digits_sent", digits=digits)
+        return self._while_here(self.call.leg.send_digits(digits, duration_ms, gap_ms), set())
+
+    def transfer(self, target: str, timeout_s: float = 30) -> Deferred[TransferEnd]:
+        """Send the other end elsewhere."""
+        if self.is_over:
+            return Deferred()
+        self.event("transfer_started", target=target)
+        return self._while_here(self.call.leg.transfer(target, timeout_s), set())
 
     def play(self, audio: Audio | Path) -> Deferred[None]:
         """Queue sound."""
@@ -252,6 +290,8 @@ class Call:
     :ivar on_end: called once, when both the leg and the flow are over.
     :ivar created_at: when it came in, in UTC.
     :ivar sip_headers: (name, value) of the INVITE's X- headers.
+    :ivar identity: what a trunk that is trusted says of the caller beside From.
+    :ivar end_causes: why the caller's side ended the leg.
     :ivar recording: the last one that was begun.
     :ivar listeners: the streams that only listen; they live as long as the leg.
     """
@@ -267,6 +307,8 @@ class Call:
     variables: dict[str, str] = attrs.field(factory=dict)
     created_at: datetime.datetime = attrs.field(factory=utc_now)
     sip_headers: tuple[tuple[str, str], ...] = ()
+    identity: CallerIdentity = attrs.field(factory=CallerIdentity)
+    end_causes: tuple[EndCause, ...] = ()
     listeners: Listeners = attrs.field(factory=Listeners)
     playlist: Playlist = attrs.field(init=False)
     step: StepCall | None = attrs.field(default=None, init=False)
@@ -294,10 +336,11 @@ class Call:
         self.event("call_started", caller=self.caller, callee=self.callee, flow=self.flow.name)
         self._move(self.flow.steps[self.flow.start])
 
-    def leg_ended(self, by: str, reason: str) -> None:
+    def leg_ended(self, by: str, reason: str, causes: tuple[EndCause, ...] = ()) -> None:
         """The leg is over (``by`` is ``user`` or ``server``); steps that run after a hang-up are still gone through."""
         if self._leg_end is None:
             self._leg_end = (by, reason)
+            self.end_causes = causes
             self._move()
 
     # -- for the steps ---------------------------------------------------------------------------------------------
@@ -333,6 +376,12 @@ class Call:
         if self._leg_end is None and not self._is_hanging_up:
             self._is_hanging_up = True
             self.leg.hang_up(reason)
+
+    def early_media(self) -> Deferred[None]:
+        """Sound before the answer; nothing more is needed behind it."""
+        if self.leg.is_answered or self._answering is not None:
+            return self.answer()
+        return self.leg.early_media()
 
     def answer(self) -> Deferred[None]:
         """Answer unless it is answered; any number may wait for the one answer."""

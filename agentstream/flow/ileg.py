@@ -7,7 +7,7 @@ from collections.abc import Callable
 from twisted.internet.defer import Deferred
 from zope.interface import Attribute, Interface
 
-from agentstream.interfaces import Audio, ICall, IStream, StreamSpec
+from agentstream.interfaces import Audio, ICall, IStream, StreamSpec, TransferEnd
 
 
 class IRecording(Interface):
@@ -26,7 +26,7 @@ class IRecording(Interface):
 
 
 class ILeg(Interface):
-    """One SIP dialog with its media port. It tells its call ``leg_ended(by, reason)`` exactly once.
+    """One SIP dialog with its media port. It tells its call ``leg_ended(by, reason, causes)`` exactly once.
 
     It must not do so from inside ``answer``, ``play``, ``hear``, ``hear_digits`` or ``open_stream``; from inside
     ``hang_up`` it may.
@@ -37,6 +37,21 @@ class ILeg(Interface):
 
     def answer() -> Deferred[None]:
         """Send 200; fires when audio may flow, errbacks when it cannot any more."""
+
+    def early_media() -> Deferred[None]:
+        """Send 183; fires when audio may flow before the answer."""
+
+    def hold() -> Deferred[None]:
+        """Fires when the phone has agreed to send nothing."""
+
+    def resume() -> Deferred[None]:
+        """Fires when it has agreed to send again."""
+
+    def send_digits(digits: str, duration_ms: int, gap_ms: int) -> Deferred[None]:
+        """Fires when the last has left."""
+
+    def transfer(target: str, timeout_s: float) -> Deferred[TransferEnd]:
+        """Send the far end elsewhere. Never errbacks."""
 
     def play(audio: Audio) -> Deferred[None]:
         """Queue samples; fires when the last has left. Cancelling silences and drops what has not been played."""

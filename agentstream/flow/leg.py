@@ -12,11 +12,12 @@ from twisted.internet.defer import Deferred, fail, succeed
 from twisted.logger import Logger
 from zope.interface import implementer
 
-from agentstream.errors import AgentstreamError, RemoteProtocolError, StreamFailed
+from agentstream.errors import AgentstreamError, RemoteProtocolError, ResourceError, StreamFailed
 from agentstream.flow.ileg import ILeg, IRecording
+from agentstream.flow.info_digits import InfoDigits
 from agentstream.flow.recordings import Recording, Recordings
 from agentstream.flow.stream import StreamOpener
-from agentstream.interfaces import Audio, ICall, IStream, StreamSpec
+from agentstream.interfaces import Audio, EndCause, ICall, IStream, StreamSpec, TransferEnd
 from agentstream.media.leg import MediaLeg
 from agentstream.media.silence import TIMED_OUT, RtpChange
 from agentstream.media.speech import SpeechChange
@@ -32,7 +33,9 @@ from agentstream.sdp import (
     revise,
 )
 from agentstream.sip.grammar import format_host
+from agentstream.sip.headers import Reason
 from agentstream.sip.session import Session
+from agentstream.sip.uri import parse_uri
 
 
 @attrs.frozen(eq=False)
@@ -52,7 +55,8 @@ class Leg:
 
     :param local: what we offer and answer with: address, port, codecs.
     :param nat: the trunk's rule of whose RTP is heard.
-    :ivar call: told ``leg_ended(by, reason)`` once; set by who makes the call.
+    :param sends_info: digits go out by INFO.
+    :ivar call: told ``leg_ended(by, reason, causes)`` once; set by who makes the call.
     """
 
     log = Logger()
@@ -67,6 +71,8 @@ class Leg:
         nat: str,
         streams: StreamOpener,
         recordings: Recordings,
+        *,
+        sends_info: bool = False,
     ) -> None:
         self._edge = edge
         self._session = session
@@ -79,17 +85,24 @@ class Leg:
         self._recorded: list[Recording] = []
         self._plan: MediaPlan | None = None
         self._answer: SessionDescription | None = None
+        # Two, for a change of ours may be sent as soon as the ACK is here, and before the ACK is told.
+        self._offer_of_200: SessionDescription | None = None
         self._offer: SessionDescription | None = None
         self._sent: SessionDescription | None = None
         self._changes: deque[_Change] = deque()
         self._acknowledged: Deferred[None] | None = None
         self._digit_fns: list[Callable[[str, int], None]] = []
         self._speech_fns: list[Callable[[SpeechChange], None]] = []
+        self._info_digits = InfoDigits(lambda digit, duration_ms: edge.send_digit(session, digit, duration_ms))
+        self._sends_info = sends_info
+        self._digit_source = ""
+        self._transfer: Deferred[TransferEnd] | None = None
+        self._is_early = False
         self._is_over = False
         self.is_answered = False
         self.rate_hz = media.rate_hz
         self.call: Any = None
-        media.on_digit = self._digit_heard
+        media.on_digit = lambda digit, duration_ms: self.digit_heard(digit, duration_ms, "rtp")
         media.on_speech = self._speech_heard
         media.on_rtp = self._rtp_changed
 
@@ -101,6 +114,20 @@ class Leg:
         if offer is not None:
             self._answer, self._plan = answer_offer(offer, self._local)
 
+    def early_media(self) -> Deferred[None]:
+        """Send 183 with our answer: from now on the caller hears us, and we hear the caller, where his side lets us."""
+        if self._is_over:
+            return fail(AgentstreamError("the caller is gone"))
+        if self.is_answered or self._is_early:
+            return succeed(None)
+        if self._answer is None or self._plan is None:
+            return fail(AgentstreamError("the caller left the offer to us: nothing can be heard before the answer"))
+        self._is_early = True
+        plan, self._plan = self._plan, None
+        self._edge.progress(self._session, 183, self._revised(self._answer).serialise())
+        self._describe(plan)
+        return succeed(None)
+
     def answer(self) -> Deferred[None]:
         """Send 200; fires when audio may flow: now, or with the ACK where the caller left the offer to us."""
         if self._is_over:
@@ -108,14 +135,17 @@ class Leg:
         if self.is_answered:
             return succeed(None)
         self.is_answered = True
+        if self._is_early and self._sent is not None:
+            self._edge.answer(self._session, self._sent.serialise())
+            return succeed(None)
         if self._answer is not None and self._plan is not None:
             plan, self._plan = self._plan, None
             self._edge.answer(self._session, self._revised(self._answer).serialise())
             self._describe(plan)
             return succeed(None)
-        self._offer = self._revised(make_offer(self._local))
+        self._offer_of_200 = self._revised(make_offer(self._local))
         self._acknowledged = Deferred()
-        self._edge.answer(self._session, self._offer.serialise())
+        self._edge.answer(self._session, self._offer_of_200.serialise())
         return self._acknowledged
 
     def _revised(self, description: SessionDescription) -> SessionDescription:
@@ -126,7 +156,7 @@ class Leg:
     def acknowledged(self, sdp: bytes) -> None:
         """The ACK is here; it holds the answer where our 200 held the offer."""
         waiting, self._acknowledged = self._acknowledged, None
-        offer, self._offer = self._offer, None
+        offer, self._offer_of_200 = self._offer_of_200, None
         if offer is None:
             return
         try:
@@ -144,8 +174,8 @@ class Leg:
         """A re-INVITE: the same port and, where something changes, the next version of our description; 488 leaves
         everything as it was."""
         if not sdp:
-            self._offer = self._revised(make_offer(self._local, self._sent))
-            self._edge.answer(self._session, self._offer.serialise())
+            self._offer_of_200 = self._revised(make_offer(self._local, self._sent))
+            self._edge.answer(self._session, self._offer_of_200.serialise())
             return
         try:
             answer, plan = answer_offer(parse(sdp), self._local, self._plan)
@@ -275,7 +305,11 @@ class Leg:
 
         return stop
 
-    def _digit_heard(self, digit: str, duration_ms: int) -> None:
+    def digit_heard(self, digit: str, duration_ms: int, source: str) -> None:
+        """A digit from ``rtp`` or from ``info``. Phones that say each in both ways are believed in one: the first."""
+        self._digit_source = self._digit_source or source
+        if source != self._digit_source:
+            return
         self.call.event("digit_received", digit=digit, duration_ms=duration_ms)
         for fn in list(self._digit_fns):
             try:
@@ -312,6 +346,52 @@ class Leg:
         else:
             self.call.event(change.kind, silent_s=change.silent_s)
 
+    def send_digits(self, digits: str, duration_ms: int, gap_ms: int) -> Deferred[None]:
+        """By RFC 4733 or as tones, or by INFO where the trunk wants that."""
+        if self._is_over or not self.is_answered:
+            return fail(AgentstreamError("the call is not up"))
+        if self._sends_info:
+            if self._info_digits.is_sending:
+                return fail(AgentstreamError("digits are being sent already"))
+            return self._info_digits.begin(digits, duration_ms)
+        try:
+            return self._media.send_digits(digits, duration_ms, gap_ms)
+        except ResourceError as error:
+            return fail(AgentstreamError(str(error)))
+
+    def info_answered(self, status: int, reason: str) -> None:
+        """An INFO of ours got its answer."""
+        self._info_digits.answered(status, reason)
+
+    def transfer(self, target: str, timeout_s: float) -> Deferred[TransferEnd]:
+        """REFER (RFC 3515). A bare number is one of the caller's own domain."""
+        if self._is_over or not self.is_answered or self._transfer is not None:
+            sentence = "the call is not up" if self._transfer is None else "a transfer is under way already"
+            return succeed(TransferEnd(False, 0, sentence))
+        request = self._session.request
+        domain = request.from_.uri.host or self._signalling_host
+        is_uri = target.lower().startswith(("sip:", "sips:", "tel:"))
+        try:
+            uri = parse_uri(target if is_uri else f"sip:{target}@{format_host(domain)}")
+        except RemoteProtocolError as error:
+            return succeed(TransferEnd(False, 0, error.sentence))
+        self._transfer = Deferred()
+        referred_by = f"<{attrs.evolve(request.to.uri, headers='')}>"
+        self._edge.refer(self._session, uri, referred_by, timeout_s)
+        return self._transfer
+
+    def transfer_progressed(self, status: int) -> None:
+        """The far end is on its way."""
+        self.call.event("transfer_progressed", status=status)
+
+    def transfer_ended(self, status: int, reason: str) -> None:
+        """It has got there, or it has not."""
+        waiting, self._transfer = self._transfer, None
+        if waiting is not None:
+            end = TransferEnd(200 <= status < 300, status, reason)
+            self.call.event("transfer_ended", is_done=end.is_done, status=status, reason=reason)
+            waiting.callback(end)
+
     def open_stream(self, spec: StreamSpec, call: ICall) -> Deferred[IStream]:
         """Connect a bot."""
         if self._is_over:
@@ -333,21 +413,30 @@ class Leg:
 
     # What the session tells
 
-    def over(self, by: str, reason: str) -> None:
-        """The session is over: give the media back and tell the call, once."""
+    def over(self, by: str, reason: str, causes: tuple[Reason, ...] = ()) -> None:
+        """The session is over: give the media back and tell the call, once.
+
+        :param causes: what the far end's Reason headers say.
+        """
         if self._is_over:
             return
         self._is_over = True
         counts = attrs.asdict(self._media.statistics())
-        self.call.event("leg_ended", by=by, reason=reason, **{f"rtp_{name}": count for name, count in counts.items()})
+        said = tuple(EndCause(cause.protocol, cause.cause, cause.text) for cause in causes)
+        facts = {f"rtp_{name}": count for name, count in counts.items()}
+        if said:
+            facts["causes"] = ", ".join(f"{cause.protocol} {cause.code}" for cause in said)
+        self.call.event("leg_ended", by=by, reason=reason, **facts)
         waiting, self._acknowledged = self._acknowledged, None
         # The call stops its step before the media goes: what was queued is dropped then, and dropping it ends no step.
-        self.call.leg_ended(by, reason)
+        self.call.leg_ended(by, reason, said)
         for recording in self._recorded:
             recording.stop()
         self._media.close()
         if waiting is not None:
             waiting.errback(AgentstreamError("the caller is gone"))
+        self._info_digits.stop()
+        self.transfer_ended(0, "the call is over")
         while self._changes:
             self._changes.popleft().done.errback(AgentstreamError("the caller is gone"))
         self._recorded.clear()

@@ -26,15 +26,20 @@ from agentstream.flow.recordings import Recordings
 from agentstream.flow.stream import StreamOpener
 from agentstream.flow.timeline import Event as TimelineEvent
 from agentstream.flow.timeline import Timeline
+from agentstream.interfaces import CallerIdentity, Diversion
 from agentstream.media.plane import MediaPlane
 from agentstream.net.edge import SipEdge
 from agentstream.sdp import LocalMedia, SessionDescription, family_of, parse
 from agentstream.sip.bans import source_of
 from agentstream.sip.events import (
     AckReceived,
+    DigitReceived,
     Event,
+    InfoAnswered,
     InviteCancelled,
     InviteReceived,
+    ReferEnded,
+    ReferProgressed,
     ReinviteAnswered,
     ReinviteReceived,
     ReinviteRefused,
@@ -43,6 +48,8 @@ from agentstream.sip.events import (
     UpdateReceived,
 )
 from agentstream.sip.grammar import format_host, plain_host, printable
+from agentstream.sip.headers import Headers
+from agentstream.sip.identity import read_identity
 from agentstream.sip.session import Session
 
 LegEvent = (
@@ -52,6 +59,10 @@ LegEvent = (
     | ReinviteRefused
     | UpdateReceived
     | SessionRefreshed
+    | DigitReceived
+    | InfoAnswered
+    | ReferProgressed
+    | ReferEnded
     | InviteCancelled
     | SessionEnded
 )
@@ -117,10 +128,18 @@ class Switchboard:
             leg.updated(event.sdp)
         elif isinstance(event, SessionRefreshed):
             leg.refreshed(event.sdp)
+        elif isinstance(event, DigitReceived):
+            leg.digit_heard(event.digit, event.duration_ms, "info")
+        elif isinstance(event, InfoAnswered):
+            leg.info_answered(event.status, event.reason)
+        elif isinstance(event, ReferProgressed):
+            leg.transfer_progressed(event.status)
+        elif isinstance(event, ReferEnded):
+            leg.transfer_ended(event.status, event.reason)
         else:
             del self._legs[event.session]
             is_ours = isinstance(event, SessionEnded) and event.by != "remote"
-            leg.over("server" if is_ours else "user", event.reason)
+            leg.over("server" if is_ours else "user", event.reason, event.causes)
 
     # A new call
 
@@ -163,7 +182,17 @@ class Switchboard:
         codecs = self.loaded.config.media.codecs
         local = LocalMedia(address, media.port, codecs, session_id=self.random_bits(62))
         streams, recordings = self.streams, self.recordings
-        leg = Leg(self.edge, event.session, media, local, signalling_host, trunk.nat, streams, recordings)
+        leg = Leg(
+            self.edge,
+            event.session,
+            media,
+            local,
+            signalling_host,
+            trunk.nat,
+            streams,
+            recordings,
+            sends_info=trunk.digits == "info",
+        )
         try:
             leg.consider(offer)
         except RemoteProtocolError as error:
@@ -195,6 +224,7 @@ class Switchboard:
             self.prompts,
             self._ended,
             created_at=self.wall_clock(),
+            identity=_identity(event.request.headers),
             sip_headers=tuple((name, value) for name, value in event.request.headers if name.lower().startswith("x-")),
         )
         leg.call = call
@@ -249,3 +279,10 @@ class Switchboard:
         """End every call now."""
         for call in list(self.calls.values()):
             call.hang_up(reason)
+
+
+def _identity(headers: Headers) -> CallerIdentity:
+    """What a trunk says; whoever may call without being one is not to be believed."""
+    said = read_identity(headers)
+    diversions = tuple(Diversion(one.uri, one.user, one.reason) for one in said.diversions)
+    return CallerIdentity(said.asserted, said.asserted_user, said.display, said.privacy, diversions, said.history)

@@ -308,6 +308,16 @@ class SipEdge:
         self.stack.reject_update(session, status, self._reactor.seconds(), warning)
         self._settle()
 
+    def send_digit(self, session: Session, digit: str, duration_ms: int) -> None:
+        """See :meth:`agentstream.sip.stack.Stack.send_digit`."""
+        self.stack.send_digit(session, digit, duration_ms, self._reactor.seconds())
+        self._settle()
+
+    def refer(self, session: Session, target: Uri, referred_by: str, within_s: float) -> None:
+        """See :meth:`agentstream.sip.stack.Stack.refer`."""
+        self.stack.refer(session, target, referred_by, within_s, self._reactor.seconds())
+        self._settle()
+
     # -- the contract ------------------------------------------------------------------------------
 
     def datagram_received(self, data: bytes, host: str, port: int, local: str) -> None:

@@ -7,11 +7,11 @@ from __future__ import annotations
 from agentstream.errors import RemoteProtocolError
 from agentstream.sip.message import Request
 
-METHODS = ("INVITE", "ACK", "CANCEL", "BYE", "OPTIONS", "UPDATE")
+METHODS = ("INVITE", "ACK", "CANCEL", "BYE", "OPTIONS", "UPDATE", "PRACK", "INFO", "NOTIFY")
 """What is served, as Allow says."""
-KNOWN_METHODS = frozenset(("REGISTER", "PRACK", "SUBSCRIBE", "NOTIFY", "PUBLISH", "INFO", "REFER", "MESSAGE", *METHODS))
+KNOWN_METHODS = frozenset(("REGISTER", "SUBSCRIBE", "PUBLISH", "REFER", "MESSAGE", *METHODS))
 """What the registry of RFC 3261 and its extensions names: 405 where it is not served; other methods get 501."""
-EXTENSIONS = frozenset(("timer",))
+EXTENSIONS = frozenset(("timer", "100rel"))
 """Option tags that a Require may name."""
 SUPPORTED = ", ".join(sorted(EXTENSIONS))
 SCHEMES = frozenset(("sip", "sips", "tel"))
@@ -42,6 +42,9 @@ def inspect(request: Request) -> Refusal | None:
 def _inspect(request: Request) -> Refusal | None:
     method = request.method
     headers = request.headers
+    if method == "REFER":
+        # Whom we call is for the flow to say, and not for whoever can send us a request.
+        return 603, "we are not transferred by others", []
     if method not in METHODS:
         if method not in KNOWN_METHODS:
             return 501, "this method is not known", [("Allow", ALLOW)]
@@ -54,6 +57,9 @@ def _inspect(request: Request) -> Refusal | None:
         # 8.2.2.3: "the UAS MUST respond with status code 420 ... and list in it those options it does not
         # understand in Unsupported."
         return 420, "an extension in Require is not supported", [("Unsupported", ", ".join(unsupported))]
+    if method == "INVITE" and "replaces" in headers:
+        # RFC 3891 section 3 wants it authorised; nobody is.
+        return 403, "a call is not replaced by others", []
     if request.body and method == "INVITE":
         encodings = headers.tokens_of("content-encoding")
         if any(encoding != "identity" for encoding in encodings):

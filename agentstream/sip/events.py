@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 import attrs
 
 from agentstream.sip.gate import Guest
+from agentstream.sip.headers import Reason
 from agentstream.sip.hop import Hop
 from agentstream.sip.message import Request
 
@@ -65,10 +66,14 @@ class InviteRefused:
 
 @attrs.frozen
 class InviteCancelled:
-    """The caller gave up before our answer; 487 has been sent. The session is over."""
+    """The caller gave up before our answer; 487 has been sent. The session is over.
+
+    :ivar causes: what the CANCEL's Reason headers say (RFC 3326).
+    """
 
     session: Session
     reason: str
+    causes: tuple[Reason, ...] = attrs.field(default=(), eq=False)
 
 
 @attrs.frozen
@@ -163,16 +168,60 @@ class SessionRefreshed:
 
 
 @attrs.frozen
+class DigitReceived:
+    """A digit came in an INFO request; it has been answered."""
+
+    session: Session
+    digit: str
+    duration_ms: int
+
+
+@attrs.frozen
+class InfoAnswered:
+    """Our INFO got its final response, or none in time (408)."""
+
+    session: Session
+    status: int
+    reason: str
+
+
+@attrs.frozen
+class ReferProgressed:
+    """The far end is on its way to where our REFER sent it.
+
+    :ivar status: of its own call: 100 to 199.
+    """
+
+    session: Session
+    status: int
+
+
+@attrs.frozen
+class ReferEnded:
+    """What became of our REFER.
+
+    :ivar status: a 2xx: the far end has reached the target. Else the refusal, of REFER itself or of the far end's call;
+        408 when nothing was said in time, 0 when nothing was said at all.
+    """
+
+    session: Session
+    status: int
+    reason: str
+
+
+@attrs.frozen
 class SessionEnded:
     """The session is over.
 
     :ivar by: ``remote`` (BYE, or 481 to a re-INVITE of ours), ``local`` (hang_up or reject) or ``timeout`` (no ACK for
         our 200, no answer to our re-INVITE, no refresh in time).
+    :ivar causes: what the Reason headers of the peer's BYE say (RFC 3326).
     """
 
     session: Session
     by: str
     reason: str
+    causes: tuple[Reason, ...] = attrs.field(default=(), eq=False)
 
 
 @attrs.frozen
@@ -236,6 +285,10 @@ Event = (
     | UpdateAnswered
     | UpdateRefused
     | SessionRefreshed
+    | DigitReceived
+    | InfoAnswered
+    | ReferProgressed
+    | ReferEnded
     | SessionEnded
     | RequestRefused
     | MessageDropped

@@ -63,6 +63,7 @@ PHRASES = {
     421: "Extension Required",
     422: "Session Interval Too Small",
     423: "Interval Too Brief",
+    469: "Bad Info Package",
     480: "Temporarily Unavailable",
     481: "Call/Transaction Does Not Exist",
     482: "Loop Detected",
@@ -175,6 +176,14 @@ class _Message:
             return parse_reason(texts[0]) if texts else None
         except RemoteProtocolError:
             return None
+
+    @property
+    def reasons(self) -> tuple[Reason, ...]:
+        """All of them that can be read, as a gateway that says both the SIP status and the Q.850 cause has them."""
+        try:
+            return tuple(parse_reason(text) for text in self.headers.values_of("reason")[:4])
+        except RemoteProtocolError:
+            return ()
 
     @property
     def content_type(self) -> str:

@@ -24,7 +24,9 @@ from agentstream.sip.events import (
 from agentstream.sip.grammar import is_token
 from agentstream.sip.headers import format_reason
 from agentstream.sip.hop import Hop
+from agentstream.sip.info import Infos
 from agentstream.sip.message import Request, Response
+from agentstream.sip.refer import Referral
 from agentstream.sip.reinvite import MakeOffer, Reinvites
 from agentstream.sip.session_timer import SessionTimer
 from agentstream.sip.timers import T1, T2, Deadline
@@ -35,6 +37,7 @@ from agentstream.sip.transactions import (
     Transaction,
 )
 from agentstream.sip.update import Updates
+from agentstream.sip.uri import Uri
 
 if TYPE_CHECKING:
     from agentstream.sip.stack import Stack
@@ -88,6 +91,8 @@ class Session:
         self.peer_allows: frozenset[str] = frozenset()
         self.timer = SessionTimer(self)
         self.updates = Updates(self)
+        self.infos = Infos(self)
+        self.referral = Referral(self)
         self._offer_unanswered = not is_incoming and bool(request.body)
         self._pending: InviteServerTransaction | None = None
         self._unacknowledged: _Unacknowledged | None = None
@@ -108,6 +113,11 @@ class Session:
     def is_up(self) -> bool:
         """It was answered and has not ended."""
         return self.state in (ACCEPTED, CONFIRMED)
+
+    @property
+    def is_answering(self) -> bool:
+        """Our answer waits for something of the peer's before it is sent."""
+        return False
 
     @property
     def is_updating(self) -> bool:
@@ -187,7 +197,7 @@ class Session:
 
     def reinvite(self, make_offer: MakeOffer, now: float) -> None:
         """Offer a change of the session; one that meets the peer's waits, and is sent again after 491."""
-        if self.state in (CALLING, PROCEEDING, ENDED):
+        if not self.is_up and not self.is_answering:
             raise LocalProtocolError("the session is not up")
         if self._reinvites is None:
             self._reinvites = Reinvites(self)
@@ -200,6 +210,18 @@ class Session:
         if "UPDATE" not in self.peer_allows:
             raise LocalProtocolError("the peer does not allow UPDATE")
         self.updates.ask(make_offer, now)
+
+    def send_digit(self, digit: str, duration_ms: int, now: float) -> None:
+        """A digit by INFO."""
+        if not self.is_up:
+            raise LocalProtocolError("the session is not up")
+        self.infos.send(digit, duration_ms, now)
+
+    def refer(self, target: Uri, referred_by: str, within_s: float, now: float) -> None:
+        """Send the peer to another (RFC 3515)."""
+        if not self.is_up:
+            raise LocalProtocolError("the session is not up")
+        self.referral.ask(target, referred_by, within_s, now)
 
     def refresh(self, now: float) -> bool:
         """Show the peer that we are there (RFC 4028 section 7.4); False where that cannot be now."""
@@ -253,7 +275,7 @@ class Session:
     # -- requests inside the dialog ----------------------------------------------------------------
 
     def request_received(self, transaction: ServerTransaction, source: Hop, now: float) -> None:
-        """INVITE, BYE, OPTIONS or UPDATE with the dialog's tags; RFC 3261 section 12.2.2."""
+        """INVITE, BYE, OPTIONS, UPDATE, PRACK, INFO or NOTIFY with the dialog's tags; RFC 3261 section 12.2.2."""
         request = transaction.request
         dialog = self.stack.dialog_of(request)
         assert dialog is not None
@@ -275,18 +297,28 @@ class Session:
             self.stack.refuse(transaction, 481, "the session is being ended", now, source)
         elif request.method == "UPDATE":
             self.updates.received(transaction, source, now)
+        elif request.method == "INFO":
+            self.infos.received(transaction, source, now)
+        elif request.method == "NOTIFY":
+            self.referral.notified(transaction, source, now)
+        elif request.method == "PRACK":
+            self.prack_received(transaction, source, now)
         else:
             assert isinstance(transaction, InviteServerTransaction)
             self._reinvite_received(transaction, source, now)
 
+    def prack_received(self, transaction: ServerTransaction, source: Hop, now: float) -> None:
+        """A PRACK of a peer that has nothing to acknowledge."""
+        self.stack.refuse(transaction, 481, "there is no such provisional response", now, source)
+
     def _bye_received(self, transaction: ServerTransaction, now: float) -> None:
-        reason = transaction.request.reason
+        reason, causes = transaction.request.reason, transaction.request.reasons
         self.stack.respond(transaction, 200, now)
         if self._pending is not None:
             # 15.1.2: "The UAS MUST still respond to any pending requests received for that dialog. It is RECOMMENDED
             # that a 487 (Request Terminated) response be generated to those pending requests."
             self._refuse(self._take_pending(), 487, now, "the dialog was ended by BYE")
-        self._end(now, SessionEnded(self, "remote", str(reason) if reason is not None else ""))
+        self._end(now, SessionEnded(self, "remote", str(reason) if reason is not None else "", causes))
         self._forget(now)
 
     def _reinvite_received(self, transaction: InviteServerTransaction, source: Hop, now: float) -> None:
@@ -314,6 +346,7 @@ class Session:
             self.stack.refuse(transaction, refusal[0], refusal[1], now, source, refusal[2])
             return
         self._pending = transaction
+        self._is_offer_answered = False
         self.stack.respond(transaction, 100, now)
         self._emit(ReinviteReceived(self, transaction.request, transaction.request.sdp))
 
@@ -344,7 +377,7 @@ class Session:
         reason = cancel.reason
         self._refuse(transaction, 487, now, "the request was cancelled")
         if self.state == PROCEEDING:
-            self._end(now, InviteCancelled(self, str(reason) if reason is not None else ""))
+            self._end(now, InviteCancelled(self, str(reason) if reason is not None else "", cancel.reasons))
             self._forget(now)
         else:
             self._emit(ReinviteCancelled(self))
@@ -420,13 +453,20 @@ class Session:
         if self.state != ENDED:
             self.state = ENDED
             self._emit(event)
-            self.timer.stop()
-            self.updates.stop(now)
+            self.let_go(now)
             if self._reinvites is not None:
                 self._reinvites.stop(now)
 
+    def let_go(self, now: float) -> None:
+        """It is over: its parts hold it no longer, so that reference counting frees it."""
+        self.timer.let_go()
+        self.updates.let_go(now)
+        self.infos.let_go()
+        self.referral.let_go()
+
     def _forget(self, now: float) -> None:
         """Nothing is owed any more: out of the tables."""
+        self._reinvites = None
         self._unacknowledged = None
         self.stack.timers.cancel_all(self)
         if self.dialog is not None:

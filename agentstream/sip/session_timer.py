@@ -190,6 +190,11 @@ class SessionTimer:
         self.interval_s = 0
         self._timers.cancel_all(self)
 
+    def let_go(self) -> None:
+        """The session is over: nothing here holds it any more."""
+        self.stop()
+        del self._session
+
     def timer_fired(self, letter: str, now: float) -> None:
         if letter == "expired":
             self._session.give_up(now, "timeout", "the session was not refreshed in time")

@@ -225,6 +225,15 @@ class Stack:
         """A refusal of the peer's UPDATE; the session goes on as it was."""
         session.updates.reject(status, warning or str(status), now)
 
+    def send_digit(self, session: Session, digit: str, duration_ms: int, now: float) -> None:
+        """One digit by INFO; ends with one InfoAnswered, unless the session ends."""
+        session.send_digit(digit, duration_ms, now)
+
+    def refer(self, session: Session, target: Uri, referred_by: str, within_s: float, now: float) -> None:
+        """Send the peer of a session that is up to ``target`` (RFC 3515). Ends with one ReferEnded, after ``within_s``
+        at the latest, unless the session ends."""
+        session.refer(target, referred_by, within_s, now)
+
     def hang_up(self, session: Session, now: float, reason: str = "", headers: Fields = ()) -> None:
         """BYE, CANCEL or a final refusal, whichever the state needs, with the reason in a Reason header (RFC 3326)."""
         session.hang_up(now, reason, headers)
@@ -248,7 +257,10 @@ class Stack:
         """
         if not is_ip_address(hop.host):
             raise LocalProtocolError("the hop's host is not an IP address")
-        fields = [("Allow", ALLOW), ("Supported", self.supported), ("User-Agent", self._product), *checked(headers)]
+        fields = [("Allow", ALLOW), ("User-Agent", self._product), *checked(headers)]
+        # A reliable response to an INVITE without an offer would hold the callee's, and its PRACK our answer (RFC 3262
+        # section 5); then the offer waits for the 2xx.
+        fields.append(("Supported", self.supported if sdp else "timer"))
         request = build_invite(self.listeners, hop, self.token, target, from_uri, to_uri, fields, sdp)
         return OutgoingSession(self, request, hop, now, credentials)
 
@@ -492,6 +504,7 @@ class Stack:
             too_short = session.timer.refusal_of(request)
             if too_short is not None:
                 self.timers.cancel_all(session)
+                session.let_go(now)
                 self.refuse(transaction, too_short[0], too_short[1], now, source, too_short[2])
                 return
         except RemoteProtocolError as error:

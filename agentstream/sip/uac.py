@@ -18,6 +18,7 @@ from agentstream.sip.grammar import format_host
 from agentstream.sip.headers import Headers, NameAddr, format_reason
 from agentstream.sip.hop import Hop
 from agentstream.sip.message import Request, Response
+from agentstream.sip.reliable import read_rseq
 from agentstream.sip.routing import Listeners
 from agentstream.sip.session import (
     ACCEPTED,
@@ -54,6 +55,7 @@ class OutgoingSession(Session):
         self._proofs: list[tuple[str, str]] = []
         self._early: dict[str, Dialog] = {}
         self._acks: dict[str, tuple[bytes, Hop]] = {}
+        self._rseqs: dict[str, int] = {}
         self._cancel_fields: list[tuple[str, str]] | None = None
         self._cancel_sent = False
         self._heard = False
@@ -199,7 +201,24 @@ class OutgoingSession(Session):
         if tag and tag not in self._early and len(self._early) < 16:
             dialog = self._early[tag] = uac_dialog(self.request, response, self.remote)
             self.stack.remember_dialog(dialog, self)
+        if "100rel" in response.headers.tokens_of("require") and not self._acknowledge_reliable(response, now):
+            return
         self._emit(InviteProgressed(self, response.status, response.sdp))
+
+    def _acknowledge_reliable(self, response: Response, now: float) -> bool:
+        """PRACK for a reliable response (RFC 3262 section 4); False for one that is repeated or out of order."""
+        tag, rseq = response.to.tag, read_rseq(response.headers)
+        early, last = self._early.get(tag), self._rseqs.get(tag)
+        # "if the RSeq value ... is not one higher than the value of the last ..., the provisional response MUST NOT be
+        # acknowledged with a PRACK, and MUST NOT be processed further by the UAC".
+        if early is None or rseq is None or (last is not None and rseq != last + 1):
+            return False
+        self._rseqs[tag] = rseq
+        if response.sdp:
+            self._offer_unanswered = False
+        rack = f"{rseq} {self.request.cseq.number} INVITE"
+        self.stack.send_in_dialog(early, "PRACK", now, None, [("RAck", rack)])
+        return True
 
     def _accepted(self, response: Response, now: float) -> None:
         tag = response.to.tag

@@ -66,13 +66,20 @@ class Updates:
         else:
             self.answer(b"", now)
 
+    def take(self, transaction: ServerTransaction) -> None:
+        """A PRACK with an offer (RFC 3262 section 5) is answered in the same way."""
+        self._received = transaction
+
     def answer(self, sdp: bytes, now: float) -> None:
         """200 to the peer's, with our answer to its offer."""
-        transaction, session = self._take(), self._session
+        transaction = self._take()
+        session = self._session
         dialog = session.dialog_with(transaction.request)
-        dialog.refresh_target(transaction.request)
-        fields = [("Contact", self._session.contact(dialog.source)), self._stack.capabilities[0]]
-        fields += session.timer.answer(transaction.request, now) if session.is_up else ()
+        if transaction.method == "UPDATE":
+            dialog.refresh_target(transaction.request)
+        fields = [("Contact", session.contact(dialog.source)), self._stack.capabilities[0]]
+        if session.is_up and transaction.method == "UPDATE":
+            fields += session.timer.answer(transaction.request, now)
         if sdp:
             session.sdp = sdp
             fields.append(("Content-Type", "application/sdp"))
@@ -131,12 +138,13 @@ class Updates:
     def timer_fired(self, letter: str, now: float) -> None:
         self._send(now)
 
-    def stop(self, now: float) -> None:
-        """The session is over."""
+    def let_go(self, now: float) -> None:
+        """The session is over: what is still to come of it changes nothing, and nothing here holds it."""
         self._stack.timers.cancel_all(self)
         self._sent = self._make_offer = None
         if self._received is not None:
             self.reject(487, "the session was ended", now)
+        del self._session
 
     def response_received(self, transaction: ClientTransaction, response: Response, now: float) -> None:
         if transaction is not self._sent or response.status < 200:

@@ -27,7 +27,7 @@ from agentstream.flow.definition import Flow, Step
 from agentstream.flow.ileg import ILeg, IRecording
 from agentstream.flow.prompts import Prompts
 from agentstream.flow.timeline import Event, Timeline
-from agentstream.interfaces import Audio, IApplet, ICall, IStream, StreamEnd, StreamSpec
+from agentstream.interfaces import Audio, IApplet, ICall, IStream, StreamEnd, StreamSpec, TransferEnd
 
 STEP = "step"
 SID = "0123456789abcdef0123456789ab1a11"
@@ -120,7 +120,9 @@ class Line:
     :ivar silenced: how many of them were cancelled before their end.
     :ivar streams: the streams that were opened.
     :ivar recordings: the recordings that were begun.
-    :ivar refusal: with this sentence every stream fails; "" opens it.
+    :ivar refusal: with this sentence every stream fails and everything in ``asked`` is refused; "" for neither.
+    :ivar asked: ``hold``, ``resume``, ``digits DIGITS`` and ``transfer TARGET``, in their order.
+    :ivar is_early: sound was asked for before the answer.
     :ivar hung_up: the reason for which the server hung up; "" while it has not.
     """
 
@@ -128,6 +130,8 @@ class Line:
     refusal: str = ""
     rate_hz: int = 8000
     is_answered: bool = False
+    is_early: bool = False
+    asked: list[str] = attrs.field(factory=list)
     played: list[Audio] = attrs.field(factory=list)
     silenced: int = 0
     streams: list[BotStream] = attrs.field(factory=list)
@@ -144,6 +148,31 @@ class Line:
     def answer(self) -> Deferred[None]:
         self.is_answered = True
         return succeed(None)
+
+    def early_media(self) -> Deferred[None]:
+        self.is_early = not self.is_answered
+        return succeed(None)
+
+    def hold(self) -> Deferred[None]:
+        self.asked.append("hold")
+        return self._agreed()
+
+    def resume(self) -> Deferred[None]:
+        self.asked.append("resume")
+        return self._agreed()
+
+    def send_digits(self, digits: str, duration_ms: int, gap_ms: int) -> Deferred[None]:
+        self.asked.append(f"digits {digits}")
+        return self._agreed()
+
+    def transfer(self, target: str, timeout_s: float) -> Deferred[TransferEnd]:
+        self.asked.append(f"transfer {target}")
+        if self.refusal:
+            return succeed(TransferEnd(False, 603, self.refusal))
+        return succeed(TransferEnd(True, 200, "200 OK"))
+
+    def _agreed(self) -> Deferred[None]:
+        return fail(AgentstreamError(self.refusal)) if self.refusal else succeed(None)
 
     def play(self, audio: Audio) -> Deferred[None]:
         if self._is_over:

@@ -12,9 +12,13 @@ import soundfile
 from agentstream.errors import StreamFailed
 from agentstream.flow.definition import Flow, Step
 from agentstream.interfaces import IApplet, StreamEnd, StreamSpec
+from agentstream.testing.applet import run_applet
 from applets.echo import echo
 from applets.hangup import hangup
+from applets.hold import hold
 from applets.play import play
+from applets.send_digits import send_digits
+from applets.transfer import transfer
 from applets.voicebot import voicebot
 from tests.flow.fakes import FakeApplet, FakeStream, Scene
 
@@ -121,3 +125,29 @@ def test_hangup_refuses_a_call_that_was_not_answered() -> None:
     scene = scene_of(hangup, reason="closed")
     assert scene.leg.log == ["hang up: closed"]
     assert scene.steps == [("it", "done"), ("done", "done")]
+
+
+def test_play_early_does_not_answer() -> None:
+    sound = Path(__file__).parents[2] / "agentstream" / "samples" / "welcome.wav"
+    scene = scene_of(play, file=sound, early=True)
+    assert scene.leg.log[0] == "early media" and "answer" not in scene.leg.log
+    assert scene_of(play, file=sound).leg.log[0] == "answer"
+
+
+@pytest.mark.parametrize(
+    ("applet", "options", "asked"),
+    [
+        (send_digits, {"digits": "12#"}, "digits 12#"),
+        (hold, {}, "hold"),
+        (hold, {"action": "resume"}, "resume"),
+        (transfer, {"to": "2000"}, "transfer 2000"),
+    ],
+)
+@pytest.mark.parametrize("refusal", ["", "no"])
+def test_what_is_asked_of_the_phone_is_done_or_has_failed(
+    applet: IApplet, options: dict[str, str], asked: str, refusal: str
+) -> None:
+    run = run_applet(applet, refusal=refusal, **options)
+    assert run.line.asked == [asked]
+    assert run.outcome == ("failed" if refusal else "done")
+    assert run.line.is_answered and not run.error

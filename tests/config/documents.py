@@ -90,6 +90,7 @@ GOOD_CONFIG: dict[str, Any] = {
             "name": "carrier",
             "address": ["203.0.113.0/24", "::1"],
             "nat": "any",
+            "digits": "info",
             "known_by": "either",
             "user": "us",
             "password": "secret of theirs",
@@ -119,7 +120,7 @@ GOOD_FLOW: dict[str, Any] = {
     "name": "support",
     "start": "greet",
     "step": {
-        "greet": {"applet": "play", "file": "welcome.wav", "next": "listen"},
+        "greet": {"applet": "play", "file": "welcome.wav", "early": True, "next": "listen"},
         "listen": {
             "applet": "stream",
             "action": "start",
@@ -147,7 +148,10 @@ GOOD_FLOW: dict[str, Any] = {
             **BOT,
             "next": "test",
         },
-        "test": {"applet": "echo", "seconds": 3, "next": "quiet"},
+        "test": {"applet": "echo", "seconds": 3, "next": "menu"},
+        "menu": {"applet": "send_digits", "digits": "12#", "duration_ms": 120, "gap_ms": 80, "next": "held"},
+        "held": {"applet": "hold", "action": "resume", "next": "away"},
+        "away": {"applet": "transfer", "to": "+4930123456", "timeout_s": 20, "next": "quiet"},
         "quiet": {"applet": "record", "action": "pause", "next": "bye"},
         "bye": {"applet": "hangup", "reason": "enough"},
     },

@@ -15,7 +15,7 @@ from agentstream.flow.definition import Flow, Step
 from agentstream.flow.ileg import ILeg, IRecording
 from agentstream.flow.prompts import Prompts
 from agentstream.flow.timeline import Event, Timeline
-from agentstream.interfaces import IApplet, ICall, IRun, IStream, Outcome, StreamEnd
+from agentstream.interfaces import IApplet, ICall, IRun, IStream, Outcome, StreamEnd, TransferEnd
 from agentstream.testing.applet import LineRecording
 
 
@@ -39,6 +39,26 @@ class FakeLeg:
             return self.answering
         self.is_answered = True
         return succeed(None)
+
+    def early_media(self) -> Deferred[None]:
+        self.log.append("early media")
+        return succeed(None)
+
+    def hold(self) -> Deferred[None]:
+        self.log.append("hold")
+        return succeed(None)
+
+    def resume(self) -> Deferred[None]:
+        self.log.append("resume")
+        return succeed(None)
+
+    def send_digits(self, digits: str, duration_ms: int, gap_ms: int) -> Deferred[None]:
+        self.log.append(f"digits {digits} {duration_ms} {gap_ms}")
+        return succeed(None)
+
+    def transfer(self, target: str, timeout_s: float) -> Deferred[TransferEnd]:
+        self.log.append(f"transfer {target} {timeout_s}")
+        return succeed(TransferEnd(True, 200, "200 OK"))
 
     def play(self, audio: Any) -> Deferred[None]:
         self.log.append(f"play {len(audio)}")

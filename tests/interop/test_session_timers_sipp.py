@@ -32,7 +32,8 @@ def we_refresh(method: str) -> str:
         refreshed,
         refreshed,
         s.pause(RESTS_MS),
-        s.hung_up(),
+        # Behind a request of the server's, the last To is SIPp's own.
+        s.hung_up().replace("[last_To:]", f"To: <{s.TARGET}>[peer_tag_param]"),
         variables="1",
     )
 
