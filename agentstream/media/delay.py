@@ -108,6 +108,9 @@ class PlayoutDelay:
         is_known = self._packets[:high] >= ENOUGH_PACKETS
         np.copyto(self.blocks[:high], np.clip(middle, self._least, self._most), where=is_known)
         surplus = np.minimum(spare - SPARE_BLOCKS, middle - self._least)
+        if not self.is_adaptive:
+            # Packets that arrive about when a tick is due have now more and now less to spare: that is no surplus yet.
+            surplus = np.minimum(surplus, spare - self._least)
         surplus[~is_known] = 0
         np.maximum(surplus, 0, out=self.surplus[:high])
         self.has_surplus = bool(self.surplus[:high].any())

@@ -22,10 +22,10 @@ from twisted.logger import Logger
 
 from agentstream.ws.turns import SLICE_S, turns_of
 
-MARGIN_S = 0.0003
+MARGIN_S = 0.001
 """A pass begins this much earlier than passes take on average."""
 
-LAST_S = 0.0005
+LAST_S = 0.001
 """For no longer than this a tick waits for what came behind the pass, or for what the pass could not finish."""
 
 MOST_AHEAD_S = 0.004

@@ -107,6 +107,26 @@ def test_one_straggler_changes_nothing() -> None:
     assert sender.rings.stretched[1] == 0
 
 
+def test_a_fixed_delay_leaves_nothing_out_where_packets_come_when_a_tick_is_due() -> None:
+    """Some have one slot more to spare than the others, and at times most of them have."""
+    about_due = tuple(0.018 if number % 1000 < 500 or number % 10 == 0 else 0.015 for number in range(4000))
+    sender = Sender(jitter_s=about_due, noise=5000)
+    sender.rings = Rings(ROWS, least_ms=60, most_ms=60)
+    sender.rings.open(1, 60)
+    for _ in range(4000):
+        sender.tick()
+    assert sender.rings.left_out[1] == sender.rings.concealed[1] == 0
+
+
+def test_a_fixed_delay_takes_out_what_skew_adds() -> None:
+    sender = Sender(ppm=500.0, noise=5000)
+    sender.rings = Rings(ROWS, least_ms=60, most_ms=60)
+    sender.rings.open(1, 60)
+    for _ in range(6000):
+        sender.tick()
+    assert 4 <= sender.rings.left_out[1] <= 7
+
+
 def test_the_bounds_hold() -> None:
     rough = tuple(0.3 * (number * 7919 % 100) / 100 for number in range(1000))
     sender = Sender(jitter_s=rough)
