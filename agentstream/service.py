@@ -30,6 +30,7 @@ from agentstream.config.addresses import Listener
 from agentstream.errors import AgentstreamError, ConfigError, StartError
 from agentstream.flow.access import make_gate
 from agentstream.flow.loader import SAMPLE, Loaded, load
+from agentstream.flow.phones import Phones
 from agentstream.flow.prompts import Prompts
 from agentstream.flow.recordings import InThread, Recordings
 from agentstream.flow.registrations import Registrations
@@ -44,7 +45,7 @@ from agentstream.net.connections import ConnectionLimits
 from agentstream.net.edge import SipEdge, new_token
 from agentstream.net.tls import TlsFiles
 from agentstream.net.trace import SipTrace
-from agentstream.sip.events import Event, RegistrationChanged
+from agentstream.sip.events import BindingsChanged, Event, RegistrationChanged
 from agentstream.sip.grammar import format_host
 from agentstream.sip.session_timer import Intervals
 from agentstream.testing.bot import DEFAULT_LISTEN, echo_bot_service
@@ -125,6 +126,7 @@ class NodeService(Service):
         self._collector: SlackCollector | None = None
         self.edge: SipEdge
         self.plane: MediaPlane
+        self.phones: Phones | None = None
         self.switchboard: Switchboard
         self.registrations: Registrations
         self.recordings: Recordings
@@ -178,9 +180,8 @@ class NodeService(Service):
         judge = self._judge = self._make_judge(loaded)
         ports = self._make_ports(loaded)
         self.plane = MediaPlane(reactor, ports, settings, _bits, self._collector, self._wall_clock, judge)
-        self.recordings = Recordings(
-            lambda: self._loaded.config.recording, self._in_thread or self._start_thread(reactor)
-        )
+        in_thread = self._in_thread or self._start_thread(reactor)
+        self.recordings = Recordings(lambda: self._loaded.config.recording, in_thread)
         self.plane.tapes.on_sound = self.recordings.take
         self.edge = SipEdge(
             reactor,
@@ -192,9 +193,11 @@ class NodeService(Service):
             limits=ConnectionLimits(all=config.sip.max_connections, per_host=config.sip.max_connections_per_host),
             intervals=Intervals(config.sip.session_expires_s, config.sip.min_session_expires_s),
             trace=trace,
-            gate=make_gate(lambda: self._loaded.config, new_token, lambda host: self.edge.has_call_with(host)),
+            gate=make_gate(lambda: self._loaded.config, new_token, lambda host: self.edge.is_in_use(host)),
         )
         self.registrations = Registrations(self.edge, new_token, _chance)
+        if config.phone:
+            self.phones = Phones(reactor, self.edge, lambda: self._loaded.config, in_thread, self._wall_clock)
         self.switchboard = Switchboard(
             reactor,
             loaded,
@@ -208,6 +211,8 @@ class NodeService(Service):
         )
         try:
             self._try_media_port(ports)
+            if self.phones is not None:
+                self.phones.start()
             if loaded.file == SAMPLE:
                 self._start_bot()
             self._listen_http()
@@ -239,6 +244,9 @@ class NodeService(Service):
     def _handle(self, event: Event) -> None:
         if isinstance(event, RegistrationChanged):
             self.registrations.changed(event)
+        elif isinstance(event, BindingsChanged):
+            assert self.phones is not None
+            self.phones.changed(event)
         else:
             self.switchboard.handle(event)
 
@@ -275,6 +283,7 @@ class NodeService(Service):
             self.edge,
             self.switchboard,
             self.registrations,
+            self.phones,
             self.recordings,
             self._counts,
             self._collector,
@@ -372,6 +381,8 @@ class NodeService(Service):
         self.registrations.update(loaded.config)
         self.switchboard.prompts.forget()
         self.edge.refresh_tls()
+        if loaded.config.phone and self.phones is None:
+            self.log.warn("[[phone]] has its first phone, which can register from the next start on")
         self.log.info("the config was reloaded", kind="config_reloaded", at=self._reactor.seconds(), fields={})
         gc.freeze()
 
@@ -417,6 +428,8 @@ class NodeService(Service):
         self._tell_end()
         if self._http is not None:
             yield self._http.stopListening()
+        if self.phones is not None:
+            yield self.phones.stop()
         yield self.recordings.close()
         self.plane.stop()
         self._reads.stop()

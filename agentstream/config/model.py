@@ -618,6 +618,54 @@ class Route:
         return fnmatch.fnmatchcase(user, self.to)
 
 
+@attrs.frozen
+class Registrar:
+    """Where the phones below `[[phone]]` register."""
+
+    file: Path = setting(
+        default=Path("phones.db"),
+        doc="Where registrations are kept, so that a restart loses none (SQLite). It is made when there are phones.",
+    )
+    min_expires_s: int = setting(
+        default=60,
+        doc="A phone that wants to register for less is answered 423.",
+        unit="s",
+        range=(10, 3600),
+    )
+    max_expires_s: int = setting(
+        default=3600,
+        doc="A phone that wants to register for more gets this.",
+        unit="s",
+        range=(60, 86400),
+    )
+    max_contacts: int = setting(
+        default=10,
+        doc="Contacts of one phone; with one more, the oldest is forgotten.",
+        range=(1, 100),
+    )
+    ping_s: float = setting(
+        default=25.0,
+        doc="How often an empty message goes to each phone, so that the NAT in front of it keeps the way open; 0 for"
+        " never.",
+        unit="s",
+        range=(0.0, 3600.0),
+    )
+
+
+@attrs.frozen
+class Phone:
+    """A phone that may register and call."""
+
+    user: str = setting(doc="Its user, which is what it is called by, too.", example='"alice"', check=expect_name)
+    password: str = setting(
+        doc="Its password (digest), `file:PATH` for the first line of a file, or `env:NAME` for an environment"
+        " variable. No log and no message shows it.",
+        example='"file:alice.secret"',
+        secret=True,
+        check=lambda text: expect_secret(text) or ("" if text else expect_secret("file:")),
+    )
+
+
 LOOPBACK_TRUNK = Trunk(name="loopback", address=LOOPBACK, nat="host")
 
 
@@ -642,6 +690,11 @@ class Config:
         default=(),
         doc="SIP peers that may call. With none at all, loopback may call and nobody else.",
     )
+    registrar: Registrar = setting(factory=Registrar, doc="Where the phones below `[[phone]]` register.")
+    phone: tuple[Phone, ...] = setting(
+        default=(),
+        doc="Phones that may register, and call from wherever they are.",
+    )
     route: tuple[Route, ...] = setting(
         default=(),
         doc="Which flow a call gets; the first match wins, and a call that matches none is answered 404.",
@@ -665,6 +718,11 @@ class Config:
         """The trunks that are recognised by their credentials, by user."""
         return {trunk.user: trunk for trunk in self.trunk if trunk.is_known_by_digest and trunk.user}
 
+    @functools.cached_property
+    def phones_by_user(self) -> dict[str, Phone]:
+        """The phones."""
+        return {phone.user: phone for phone in self.phone}
+
     def route_of(self, user: str) -> Route | None:
         """The first route for this user part of a Request-URI."""
         return next((route for route in self.route if route.is_for(user)), None)
@@ -685,5 +743,22 @@ class Config:
 
 
 # The annotations are text until here; whoever walks the fields needs the types.
-for _class in (Node, Account, Sip, Tls, Media, Stream, Recording, Access, Http, Flows, Applets, Trunk, Route, Config):
+for _class in (
+    Node,
+    Account,
+    Sip,
+    Tls,
+    Media,
+    Stream,
+    Recording,
+    Access,
+    Http,
+    Flows,
+    Applets,
+    Trunk,
+    Registrar,
+    Phone,
+    Route,
+    Config,
+):
     attrs.resolve_types(_class)

@@ -395,6 +395,7 @@ def read_config(document: Mapping[str, Any], file: str) -> tuple[Config, frozens
         tls=anchored(config.tls, folder),
         stream=anchored(config.stream, folder),
         recording=anchored(config.recording, folder),
+        registrar=anchored(config.registrar, folder),
         flows=anchored(config.flows, folder),
         applets=anchored(config.applets, folder),
     )
@@ -428,6 +429,11 @@ def _check_accounts(config: Config, file: str) -> Iterable[Problem]:
                 sentence = f'found "{trunk.user}", which {first[trunk.user]} has already; expected a user of its own'
                 yield Problem(file, f"{path}.user", sentence)
             first.setdefault(trunk.user, path)
+    for index, phone in enumerate(config.phone):
+        if phone.user in first:
+            sentence = f'found "{phone.user}", which {first[phone.user]} has already; expected a user of its own'
+            yield Problem(file, f"phone[{index}].user", sentence)
+        first.setdefault(phone.user, f"phone[{index}]")
 
 
 def _cross_check(document: Mapping[str, Any], config: Config, broken: frozenset[str], file: str) -> Iterable[Problem]:

@@ -11,10 +11,11 @@ from agentstream.sip.gate import Account, Gate, Rules
 from agentstream.sip.grammar import plain_host
 
 
-def make_gate(config: Callable[[], Config], token: Callable[[], str], has_call_with: Callable[[str], bool]) -> Gate:
+def make_gate(config: Callable[[], Config], token: Callable[[], str], is_in_use: Callable[[str], bool]) -> Gate:
     """The gate of a node; the config is asked anew each time.
 
-    :param token: gives unpredictable words. :param has_call_with: a call is up with this address.
+    :param token: gives unpredictable words. :param is_in_use: a call is up with this address, or a phone
+        is registered from there.
     """
     digest = DigestServer(config().access.realm, token)
 
@@ -25,15 +26,18 @@ def make_gate(config: Callable[[], Config], token: Callable[[], str], has_call_w
     return Gate(
         digest,
         is_known=lambda host: config().trunk_of(host) is not None,
-        is_protected=lambda host: config().is_trunk_address(host) or has_call_with(host),
+        is_protected=lambda host: config().is_trunk_address(host) or is_in_use(host),
         account_of=lambda user: account_of(config(), user),
-        has_accounts=lambda: bool(config().trunks_by_user),
+        has_accounts=lambda: bool(config().trunks_by_user or config().phone),
         rules=rules,
     )
 
 
 def account_of(config: Config, user: str) -> Account | None:
     """Whose credentials these are."""
+    phone = config.phones_by_user.get(user)
+    if phone is not None:
+        return Account(phone.user, phone.password, is_phone=True)
     trunk = config.trunks_by_user.get(user)
     if trunk is None:
         return None
@@ -47,4 +51,6 @@ def caller_of(config: Config, event: InviteReceived) -> Trunk | None:
     account = event.guest.account
     if account is None:
         return config.trunk_of(plain_host(event.source.host))
+    if account.is_phone:
+        return Trunk(name=account.peer)
     return next((trunk for trunk in config.trunk if trunk.name == account.peer), None)

@@ -179,6 +179,12 @@ def _warnings(
 ) -> Iterator[Problem]:
     if not broken & {"sip", "media"}:
         yield from _deaf_listeners(config, file)
+    if config.phone and not any(listener.transport == "tls" for listener in config.sip.listeners):
+        sentence = (
+            "phones register here, and no listener has TLS: whoever is on the way sees who calls whom, can guess weak"
+            ' passwords from what is sent, and can take calls over; expected a listener such as "tls:5061:..."'
+        )
+        yield Problem(file, "sip.listen", sentence)
     if "route" in broken:
         return
     if not config.route:

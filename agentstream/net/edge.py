@@ -209,8 +209,10 @@ class SipEdge:
         self.stack.listeners.clear()
         return [*(maybeDeferred(port.stopListening) for port in ports.values()), *self.connections.stop()]
 
-    def has_call_with(self, host: str) -> bool:
-        """A dialog that is up has its peer at this address."""
+    def is_in_use(self, host: str) -> bool:
+        """A dialog that is up has its peer at this address, or a phone is registered from there."""
+        if self.stack.registrar is not None and self.stack.registrar.has_host(host):
+            return True
         return any(plain_host(dialog.source.host) == host for _session, dialog in self.stack.dialogs.values())
 
     # -- commands: those of the stack, without the clock -------------------------------------------

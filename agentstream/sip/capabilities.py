@@ -28,31 +28,34 @@ OPTIONS_FIELDS = (
 """RFC 3261 section 11.2: what a 200 to OPTIONS says beside Allow."""
 
 
-def inspect(request: Request) -> Refusal | None:
+def inspect(request: Request, *, is_registrar: bool = False) -> Refusal | None:
     """What RFC 3261 section 8.2 has against a request: method, Request-URI, Require, body, in this order.
 
     Status, sentence and the headers that help; None where nothing is wrong. A header that cannot be read is 400.
     """
     try:
-        return _inspect(request)
+        return _inspect(request, is_registrar)
     except RemoteProtocolError as error:
         return error.status, error.sentence, []
 
 
-def _inspect(request: Request) -> Refusal | None:
+def _inspect(request: Request, is_registrar: bool) -> Refusal | None:
     method = request.method
     headers = request.headers
     if method == "REFER":
         # Whom we call is for the flow to say, and not for whoever can send us a request.
         return 603, "we are not transferred by others", []
-    if method not in METHODS:
+    is_register = is_registrar and method == "REGISTER"
+    if method not in METHODS and not is_register:
         if method not in KNOWN_METHODS:
             return 501, "this method is not known", [("Allow", ALLOW)]
         # 8.2.1: "The UAS MUST also add an Allow header field to the 405 (Method Not Allowed) response."
         return 405, "this method is not served", [("Allow", ALLOW)]
     if request.uri.scheme not in SCHEMES:
         return 416, "the Request-URI is neither sip, sips nor tel", []
-    unsupported = [tag for tag in headers.values_of("require") if tag.lower() not in EXTENSIONS]
+    # RFC 3327: the proxy in front of a phone may require that its Path is kept.
+    known = {*EXTENSIONS, "path"} if is_register else EXTENSIONS
+    unsupported = [tag for tag in headers.values_of("require") if tag.lower() not in known]
     if unsupported:
         # 8.2.2.3: "the UAS MUST respond with status code 420 ... and list in it those options it does not
         # understand in Unsupported."

@@ -270,6 +270,18 @@ class RegistrationChanged:
     seconds: float
 
 
+@attrs.frozen
+class BindingsChanged:
+    """A phone has registered, or no longer is.
+
+    :ivar contacts: how many it has now.
+    """
+
+    user: str
+    source: Hop
+    contacts: int
+
+
 Event = (
     InviteReceived
     | InviteProgressed
@@ -294,4 +306,5 @@ Event = (
     | MessageDropped
     | SourceBanned
     | RegistrationChanged
+    | BindingsChanged
 )

@@ -23,6 +23,7 @@ from agentstream.sip.headers import format_warning
 from agentstream.sip.hop import Hop, Listener
 from agentstream.sip.message import Request, Response, build_response
 from agentstream.sip.parser import MalformedRequest, parse_message
+from agentstream.sip.registrar import Registrar, RegistrarSettings
 from agentstream.sip.reinvite import MakeOffer
 from agentstream.sip.routing import Listeners, reply_hop
 from agentstream.sip.session import Fields, Session, checked
@@ -85,6 +86,7 @@ class Stack:
         self.token = token
         self.is_allowed = is_allowed
         self.gate = gate
+        self.registrar: Registrar | None = None
         self.listeners = Listeners(listeners or {})
         self.ring_limit_s = ring_limit_s
         self.intervals = intervals or Intervals()
@@ -160,9 +162,24 @@ class Stack:
         for transaction in waiting:
             if transaction.hop == hop:
                 transaction.feed("transport error", None, now)
+        if self.registrar is not None and hop.is_reliable:
+            self.registrar.flow_failed(hop)
+
+    def serve_phones(self, settings: Callable[[], RegistrarSettings]) -> Registrar:
+        """Be a registrar from now on, of the phones whose credentials the gate knows."""
+        if self.gate is None:
+            raise LocalProtocolError("a registrar needs a gate")
+        self.gate.is_registrar = True
+        self.registrar = Registrar(self, settings)
+        allow = f"{ALLOW}, REGISTER"
+        self.capabilities = tuple((name, allow if name == "Allow" else value) for name, value in self.capabilities)
+        return self.registrar
 
     def is_needed(self, hop: Hop) -> bool:
-        """Whether a dialog or a transaction has its peer there: its connection is not to be closed."""
+        """Whether a dialog, a transaction or a registered phone has its peer there: its connection is not to be
+        closed."""
+        if self.registrar is not None and self.registrar.has_flow(hop):
+            return True
         return any(dialog.source == hop for _session, dialog in self.dialogs.values()) or any(
             transaction.hop == hop for table in (self.clients, self.servers) for transaction in table.values()
         )
@@ -422,13 +439,15 @@ class Stack:
         if method == "CANCEL":
             self._receive_cancel(transaction, invite, source, now)
             return
-        refusal = inspect(request)
+        refusal = inspect(request, is_registrar=self.registrar is not None)
         if refusal is not None:
             self.refuse(transaction, refusal[0], refusal[1], now, source, refusal[2])
         elif found is not None:
             if isinstance(transaction, InviteServerTransaction):
                 self._invites[transaction] = found[0]
             found[0].request_received(transaction, source, now)
+        elif method == "REGISTER":
+            self._receive_register(transaction, source, guest, now)
         elif request.to.tag or method not in ("INVITE", "OPTIONS"):
             # 12.2.2: a request with a To tag that matches no dialog "MAY be rejected with a 481 (Call/Transaction
             # Does Not Exist)".
@@ -479,6 +498,14 @@ class Stack:
         self.respond(transaction, 200, now, to_tag=tag)
         if session is not None and isinstance(invite, InviteServerTransaction):
             session.cancel_received(invite, cancel, now)
+
+    def _receive_register(self, transaction: ServerTransaction, source: Hop, guest: Guest, now: float) -> None:
+        assert self.registrar is not None
+        answer = self.registrar.register(transaction.request, guest.user, source, now)
+        if answer.status == 200:
+            self.respond(transaction, 200, now, headers=answer.headers)
+        else:
+            self.refuse(transaction, answer.status, answer.sentence, now, source, answer.headers)
 
     def _receive_outside(self, transaction: ServerTransaction, source: Hop, guest: Guest, now: float) -> None:
         """INVITE or OPTIONS that begins something."""

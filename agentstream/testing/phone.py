@@ -266,6 +266,8 @@ class Phone:
         return bool(self.ended_by)
 
     def _sip_received(self, data: bytes, source: Address) -> None:
+        if not data.strip():
+            return  # a ping
         message = read(data)
         if not message.status:
             self._asked(data, message)

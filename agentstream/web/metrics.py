@@ -14,6 +14,7 @@ from prometheus_client import CollectorRegistry, generate_latest
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, HistogramMetricFamily, Metric
 
 from agentstream import __version__
+from agentstream.flow.phones import Phones
 from agentstream.flow.recordings import Recordings
 from agentstream.flow.registrations import Registrations
 from agentstream.flow.switchboard import Switchboard
@@ -91,6 +92,7 @@ class NodeMetrics:
     edge: SipEdge
     switchboard: Switchboard
     registrations: Registrations
+    phones: Phones | None
     recordings: Recordings
     counts: CallCounts
     collector: SlackCollector | None = None
@@ -259,6 +261,10 @@ class NodeMetrics:
         for trunk, is_registered in sorted(self.registrations.states().items()):
             registered.add_metric((self.node, trunk), is_registered)
         yield registered
+        users, bindings = (0, 0) if self.phones is None else (self.phones.registrar.users, len(self.phones.registrar))
+        yield self._gauge("phones", "Phones that are registered.", users)
+        yield self._gauge("phone_contacts", "Their contacts.", bindings)
+        yield self._count("sip_pings", "Pings that keep the way to phones open.", others["pings"])
         yield self._gauge("sip_dialogs", "SIP dialogs that are up.", len(self.edge.stack.dialogs))
 
     def _streams(self) -> Iterator[Metric]:

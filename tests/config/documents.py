@@ -101,6 +101,14 @@ GOOD_CONFIG: dict[str, Any] = {
             "register_expires_s": 1800,
         }
     ],
+    "registrar": {
+        "file": "phones.db",
+        "min_expires_s": 120,
+        "max_expires_s": 1800,
+        "max_contacts": 3,
+        "ping_s": 20.0,
+    },
+    "phone": [{"user": "alice", "password": "wonderland"}],
     "route": [{"to": "1000", "flow": "support"}],
 }
 """Every setting there is; a test asserts that."""
