@@ -189,6 +189,7 @@ class NodeService(Service):
             on_event=self._handle,
             advertise=config.sip.advertise,
             advertise_v6=config.sip.advertise_v6,
+            why_full=lambda: self.switchboard.why_full(),
             tls=TlsFiles(**attrs.asdict(config.tls)),
             limits=ConnectionLimits(all=config.sip.max_connections, per_host=config.sip.max_connections_per_host),
             intervals=Intervals(config.sip.session_expires_s, config.sip.min_session_expires_s),

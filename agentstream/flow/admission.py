@@ -80,12 +80,9 @@ class Admission:
 
         :param source: the address that it comes from.
         """
-        access, room = config.access, config.media.max_calls - config.access.reserved_calls
-        if len(self._by_call) >= room:
-            kept = (
-                f", and {access.reserved_calls} more are kept for calls that we make" if access.reserved_calls else ""
-            )
-            return Denial(503, "node full", f"all {max(0, room)} calls of this node are up ([media] max_calls){kept}")
+        access, sentence = config.access, self.why_full(config)
+        if sentence:
+            return Denial(503, "node full", sentence)
         if trunk.max_calls and self._by_trunk[trunk.name] >= trunk.max_calls:
             return Denial(486, "trunk full", f"all {trunk.max_calls} calls of this trunk are up")
         if access.source_calls and self._by_source[source] >= access.source_calls:
@@ -103,6 +100,15 @@ class Admission:
         for _reason, kind, name, rate, _whose in rates:
             kind.take(name, rate, now)
         return None
+
+    def why_full(self, config: Config) -> str:
+        """Why nobody at all may call in now; "" while somebody may."""
+        kept = config.access.reserved_calls
+        room = config.media.max_calls - kept
+        if len(self._by_call) < room:
+            return ""
+        also = f", and {kept} more are kept for calls that we make" if kept else ""
+        return f"all {max(0, room)} calls of this node are up ([media] max_calls){also}"
 
     def begin(self, call: str, trunk: str, source: str) -> None:
         """It was let in and is up."""

@@ -71,6 +71,8 @@ LegEvent = (
 RETRY_AFTER_S = 5
 """What a node that is full tells its callers (RFC 3261 section 20.33)."""
 
+LATE = "the media tick runs late: this node takes no more calls"
+
 
 @attrs.define
 class Switchboard:
@@ -105,6 +107,10 @@ class Switchboard:
     _emptied: list[Deferred[None]] = attrs.Factory(list)
 
     log = Logger()
+
+    def why_full(self) -> str:
+        """Why no call at all would be taken now; "" while some would."""
+        return LATE if self.plane.is_overloaded else self.admission.why_full(self.loaded.config)
 
     def handle(self, event: Event) -> None:
         """Take one event of the SIP stack."""
@@ -153,8 +159,7 @@ class Switchboard:
         elif route is None:
             self._refuse(event, 404, "no route leads to this number", reason="no route")
         elif self.plane.is_overloaded:
-            sentence = "the media tick runs late: this node takes no more calls"
-            self._refuse(event, 503, sentence, reason="late tick")
+            self._refuse(event, 503, LATE, reason="late tick")
         else:
             host = source_of(plain_host(event.source.host))
             denial = self.admission.ask(config, trunk, host, self.clock.seconds())

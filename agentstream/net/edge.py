@@ -20,10 +20,11 @@ from twisted.logger import Logger
 from agentstream.errors import LocalProtocolError, StartError
 from agentstream.net.connections import ConnectionLimits, Connections, StreamOwner
 from agentstream.net.listen import ListenAddress, parse_listen
+from agentstream.net.outbound import Outbound
 from agentstream.net.tls import Credentials, TlsFiles
 from agentstream.net.trace import SipTrace
 from agentstream.sip.digest import DigestClient
-from agentstream.sip.events import Event, MessageDropped, RequestRefused, SourceBanned
+from agentstream.sip.events import Event, MessageDropped, RequestRefused, SourceBanned, TargetFailed
 from agentstream.sip.framing import Unframed
 from agentstream.sip.gate import Gate
 from agentstream.sip.grammar import plain_host
@@ -64,6 +65,8 @@ class SipEdge:
     :param trace: is given every message that comes or leaves.
     :param on_refusal: called with RequestRefused and MessageDropped, beside the log line that a source gets once a
         minute.
+    :param why_full: says why no new call would be taken, or "": OPTIONS is then answered 503.
+    :ivar outbound: calls to where a URI leads.
     :ivar stack: the stack, to look at. :ivar connections: the connections, to look at.
     """
 
@@ -86,6 +89,7 @@ class SipEdge:
         token: Callable[[], str] = new_token,
         product: str = "agentstream",
         ring_limit_s: float = 180.0,
+        why_full: Callable[[], str] = str,
         intervals: Intervals | None = None,
     ) -> None:
         self._reactor = reactor
@@ -115,6 +119,7 @@ class SipEdge:
             is_needed=lambda hop: self.stack.is_needed(hop),
             said=lambda host, sentence: self._say(host, "{source}: {sentence}", sentence=sentence),
         )
+        self.outbound = Outbound(reactor, self)
         self.connections = Connections(reactor, owner, limits or ConnectionLimits())
         self.stack = Stack(
             token=token,
@@ -122,6 +127,7 @@ class SipEdge:
             gate=gate,
             product=product,
             ring_limit_s=ring_limit_s,
+            why_full=why_full,
             intervals=intervals,
         )
 
@@ -236,16 +242,20 @@ class SipEdge:
 
         :param name: with ``tls``, whom the certificate must be for; "" is the host.
         """
-        session = self.stack.invite(
+        return self.invite_by(
+            [self.hop_to(host, port, transport, name)],
             target,
             from_uri=from_uri,
             to_uri=to_uri,
             sdp=sdp,
-            hop=self.hop_to(host, port, transport, name),
-            now=self._reactor.seconds(),
             headers=headers,
             credentials=credentials,
         )
+
+    def invite_by(self, hops: Sequence[Hop], target: Uri, **more: Any) -> Session:
+        """See :meth:`agentstream.sip.stack.Stack.invite`: the first hop, and the others in turn where it fails."""
+        hop, *others = hops
+        session = self.stack.invite(target, hop=hop, others=others, now=self._reactor.seconds(), **more)
         self._settle()
         return session
 
@@ -397,6 +407,9 @@ class SipEdge:
 
     def _tell(self, event: Event) -> None:
         try:
+            if isinstance(event, TargetFailed):
+                self.outbound.failed(event)
+                return
             if isinstance(event, SourceBanned):
                 # etc/fail2ban/filter.d/agentstream.conf matches this line. Nothing in it is of the source's choosing.
                 self.log.warn(

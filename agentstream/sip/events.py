@@ -65,6 +65,16 @@ class InviteRefused:
 
 
 @attrs.frozen
+class TargetFailed:
+    """Our INVITE got no answer from this hop, did not reach it, or was answered 503; where there is another one, it has
+    gone there."""
+
+    session: Session
+    hop: Hop
+    status: int
+
+
+@attrs.frozen
 class InviteCancelled:
     """The caller gave up before our answer; 487 has been sent. The session is over.
 
@@ -287,6 +297,7 @@ Event = (
     | InviteProgressed
     | InviteAnswered
     | InviteRefused
+    | TargetFailed
     | InviteCancelled
     | AckReceived
     | ReinviteReceived

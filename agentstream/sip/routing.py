@@ -4,19 +4,27 @@
 
 from __future__ import annotations
 
+from collections import OrderedDict
 from typing import TYPE_CHECKING
 
 import attrs
 
 from agentstream.errors import LocalProtocolError
 from agentstream.sip.grammar import format_host, parse_address
-from agentstream.sip.headers import Via
+from agentstream.sip.headers import Headers, Via
 from agentstream.sip.hop import Hop, Listener
+from agentstream.sip.message import Request
 from agentstream.sip.uri import Uri
 
 if TYPE_CHECKING:
     from agentstream.sip.dialog import Dialog
 
+COOKIE = "z9hG4bK"
+"""What every branch begins with (RFC 3261 section 8.1.1.7)."""
+MOST_BY_UDP = 1300
+"""Bytes of the largest request that goes by UDP (RFC 3261 section 18.1.1)."""
+NO_TCP_S = 600.0
+"""Seconds for which a peer that has refused TCP is not asked for it again."""
 DEFAULT_PORTS = {"tls": 5061}
 """By transport, where it is not 5060 (RFC 3261 section 19.1.2)."""
 
@@ -60,7 +68,22 @@ class Listeners(dict[str, Listener]):
         listener = self.of(hop)
         where = f"{format_host(listener.host)}:{listener.port}"
         # RFC 3581 section 3: the empty rport asks for the answer to come back the way that the request went.
-        return f"SIP/2.0/{hop.transport.upper()} {where};branch=z9hG4bK{token};rport"
+        return f"SIP/2.0/{hop.transport.upper()} {where};branch={COOKIE}{token};rport"
+
+    def for_size(self, request: Request, hop: Hop) -> tuple[Request, Hop] | None:
+        """The request and the hop that it takes where it is too large for UDP; None where it is not.
+
+        RFC 3261 section 18.1.1: a request "within 200 bytes of the path MTU, or if it is larger than 1300 bytes and the
+        path MTU is unknown, ... MUST be sent using an RFC 2914 congestion controlled transport protocol, such as TCP"
+        and its Via says so. Its Contact stays what it was.
+        """
+        if hop.transport != "udp" or len(request.serialise()) <= MOST_BY_UDP:
+            return None
+        local = self.find("tcp", is_v6=":" in hop.host) or hop.local
+        way = Hop("tcp", hop.host, hop.port, local)
+        via = self.via(way, request.via.branch.removeprefix(COOKIE))
+        fields = Headers((name, via if name == "Via" else value) for name, value in request.headers)
+        return Request(request.method, request.uri_text, fields, request.body, request.encoding), way
 
     def next_hop(self, dialog: Dialog) -> Hop:
         """Where the dialog's next request goes, from a listener of ours that speaks that transport; where there is
@@ -71,6 +94,24 @@ class Listeners(dict[str, Listener]):
             return hop
         name = self.find(hop.transport, is_v6=":" in hop.host)
         return attrs.evolve(hop, local=name) if name is not None else source
+
+
+class NoTcp:
+    """The peers by UDP that have refused TCP not long ago, a bounded number of them."""
+
+    def __init__(self) -> None:
+        self._until: OrderedDict[tuple[str, int], float] = OrderedDict()
+
+    def remember(self, hop: Hop, now: float) -> None:
+        """It cannot be reached by TCP."""
+        self._until[hop.host, hop.port] = now + NO_TCP_S
+        self._until.move_to_end((hop.host, hop.port))
+        if len(self._until) > 1000:
+            self._until.popitem(last=False)
+
+    def is_known(self, hop: Hop, now: float) -> bool:
+        """It is not worth a try."""
+        return self._until.get((hop.host, hop.port), now) > now
 
 
 def reply_hop(via: Via, source: Hop) -> Hop:

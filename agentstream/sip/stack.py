@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import zlib
 from collections import Counter, deque
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 
 from agentstream.errors import LocalProtocolError, RemoteProtocolError
 from agentstream.sip.capabilities import ALLOW, OPTIONS_FIELDS, SUPPORTED, inspect, label
@@ -25,7 +25,7 @@ from agentstream.sip.message import Request, Response, build_response
 from agentstream.sip.parser import MalformedRequest, parse_message
 from agentstream.sip.registrar import Registrar, RegistrarSettings
 from agentstream.sip.reinvite import MakeOffer
-from agentstream.sip.routing import Listeners, reply_hop
+from agentstream.sip.routing import Listeners, NoTcp, reply_hop
 from agentstream.sip.session import Fields, Session, checked
 from agentstream.sip.session_timer import Intervals
 from agentstream.sip.timers import Timers
@@ -70,6 +70,7 @@ class Stack:
     :param listeners: ours by name, as ``Hop.local`` names them; :meth:`add_listener` adds.
     :param ring_limit_s: seconds after which an INVITE without a final answer is given up, in either direction.
     :param intervals: what we want of session timers.
+    :param why_full: says why no new call would be taken, or ""; OPTIONS outside a dialog is then answered 503.
     """
 
     def __init__(
@@ -82,8 +83,10 @@ class Stack:
         product: str = "agentstream",
         ring_limit_s: float = 180.0,
         intervals: Intervals | None = None,
+        why_full: Callable[[], str] = str,
     ) -> None:
         self.token = token
+        self.why_full = why_full
         self.is_allowed = is_allowed
         self.gate = gate
         self.registrar: Registrar | None = None
@@ -104,6 +107,7 @@ class Stack:
         self._merged: dict[Key, ServerTransaction] = {}
         self._invites: dict[ServerTransaction, IncomingSession | Session] = {}
         self._tag_secret = token()
+        self.no_tcp = NoTcp()
 
     # -- the five doors ----------------------------------------------------------------------------
 
@@ -161,6 +165,8 @@ class Stack:
         waiting: list[Transaction] = [*self.clients.values(), *self.servers.values()]
         for transaction in waiting:
             if transaction.hop == hop:
+                if isinstance(transaction, ClientTransaction) and transaction.otherwise is not None:
+                    self.no_tcp.remember(transaction.otherwise[1], now)
                 transaction.feed("transport error", None, now)
         if self.registrar is not None and hop.is_reliable:
             self.registrar.flow_failed(hop)
@@ -266,20 +272,23 @@ class Stack:
         now: float,
         headers: Iterable[tuple[str, str]] = (),
         credentials: DigestClient | None = None,
+        others: Sequence[Hop] = (),
     ) -> Session:
         """Call as UAC: INVITE ``target`` by way of ``hop``, whose ``local`` names the listener to send from.
 
         :param sdp: our offer; b"" leaves it to the callee, and :meth:`acknowledge` answers it.
         :param credentials: what 401 and 407 are answered with; without, they are refusals.
+        :param others: tried in turn where that one does not answer within 5 s, is not reached, or answers 503; each
+            that was followed by another is told as TargetFailed.
         """
-        if not is_ip_address(hop.host):
+        if not all(is_ip_address(one.host) for one in (hop, *others)):
             raise LocalProtocolError("the hop's host is not an IP address")
         fields = [("Allow", ALLOW), ("User-Agent", self._product), *checked(headers)]
         # A reliable response to an INVITE without an offer would hold the callee's, and its PRACK our answer (RFC 3262
         # section 5); then the offer waits for the 2xx.
         fields.append(("Supported", self.supported if sdp else "timer"))
         request = build_invite(self.listeners, hop, self.token, target, from_uri, to_uri, fields, sdp)
-        return OutgoingSession(self, request, hop, now, credentials)
+        return OutgoingSession(self, request, hop, now, credentials, others)
 
     # -- what sessions need ------------------------------------------------------------------------
 
@@ -330,7 +339,11 @@ class Stack:
         """Send a request in a new client transaction; its branch is in its Via."""
         machine = InviteClientTransaction if request.method == "INVITE" else NonInviteClientTransaction
         key: Key = (request.via.branch, request.method)
-        transaction = machine(request, key, hop, self.out, self.timers, self._forget_client, user)
+        larger = self.listeners.for_size(request, hop) if not self.no_tcp.is_known(hop, now) else None
+        sent, way = larger or (request, hop)
+        transaction = machine(sent, key, way, self.out, self.timers, self._forget_client, user)
+        if larger is not None:
+            transaction.otherwise = (request, hop)
         self.clients[key] = transaction
         self.counters[f"sent {request.method}"] += 1
         transaction.start(now)
@@ -524,7 +537,13 @@ class Stack:
             self.refuse(transaction, 503, "the server is being stopped", now, source, retry)
             return
         if not isinstance(transaction, InviteServerTransaction):
-            self.answer_options(transaction, now)
+            # 11.2: the answer to OPTIONS is the one "that would have been chosen had the request been an INVITE"; a
+            # balancer in front learns by it which nodes take calls.
+            sentence = self.why_full()
+            if sentence:
+                self.refuse(transaction, 503, sentence, now, source, [("Retry-After", str(RETRY_AFTER_S))])
+            else:
+                self.answer_options(transaction, now)
             return
         try:
             session = IncomingSession(self, transaction, source, now)

@@ -127,10 +127,13 @@ class Transaction:
 
 
 class ClientTransaction(Transaction):
-    """What INVITE and non-INVITE clients share: one request that is repeated until there is an answer."""
+    """What INVITE and non-INVITE clients share: one request that is repeated until there is an answer.
+
+    :ivar otherwise: the request and the hop that it takes when its own hop cannot be used; None where there is none.
+    """
 
     open_states = frozenset((CALLING, TRYING, PROCEEDING))
-    __slots__ = ("data", "request")
+    __slots__ = ("data", "otherwise", "request")
 
     def __init__(
         self,
@@ -146,6 +149,23 @@ class ClientTransaction(Transaction):
         super().__init__(request, key, hop, out, timers, forget, user, state)
         self.request = request
         self.data = request.serialise()
+        self.otherwise: tuple[Request, Hop] | None = None
+
+    def start(self, now: float) -> None:
+        """Send the request and start its timers."""
+        raise NotImplementedError
+
+    def feed(self, event: str, message: Any, now: float) -> None:
+        if event == "transport error" and self.otherwise is not None and self.state in (CALLING, TRYING):
+            # RFC 3261 section 18.1.1: where TCP was only for the size, "the element SHOULD retry the request, using
+            # UDP." Nobody has heard of this one, so that it begins anew.
+            (self.request, self.hop), self.otherwise = self.otherwise, None
+            self.data = self.request.serialise()
+            self.interval = T1
+            self.timers.cancel_all(self)
+            self.start(now)
+        else:
+            super().feed(event, message, now)
 
     def receive(self, response: Response, now: float) -> None:
         """A response that matches (RFC 3261 section 17.1.3)."""

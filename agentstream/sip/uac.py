@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING
 
@@ -13,6 +14,7 @@ from agentstream.sip.events import (
     InviteProgressed,
     InviteRefused,
     SessionEnded,
+    TargetFailed,
 )
 from agentstream.sip.grammar import format_host
 from agentstream.sip.headers import Headers, NameAddr, format_reason
@@ -42,17 +44,27 @@ if TYPE_CHECKING:
 
 MOST_TRIES = 4
 """Times that one INVITE is sent when the peer asks for another one."""
+TARGET_S = 5.0
+"""Seconds for a target to say anything at all, where there is another one."""
 
 
 class OutgoingSession(Session):
     """The UAC side of an INVITE, with every dialog that forking proxies may make of it."""
 
     def __init__(
-        self, stack: Stack, request: Request, hop: Hop, now: float, credentials: DigestClient | None = None
+        self,
+        stack: Stack,
+        request: Request,
+        hop: Hop,
+        now: float,
+        credentials: DigestClient | None = None,
+        others: Iterable[Hop] = (),
     ) -> None:
         super().__init__(stack, request, hop, CALLING, False)
         self._answers = None if credentials is None else Answers(credentials)
         self._proofs: list[tuple[str, str]] = []
+        self._others = deque(others)
+        self._left: dict[ClientTransaction, str] = {}
         self._early: dict[str, Dialog] = {}
         self._acks: dict[str, tuple[bytes, Hop]] = {}
         self._rseqs: dict[str, int] = {}
@@ -66,6 +78,55 @@ class OutgoingSession(Session):
         self._transaction = stack.start_client(self.request, hop, now, self)
         # Nobody may ring for ever: what timer C is to a proxy (RFC 3261 section 16.6, item 11).
         stack.timers.set(self, "expires", now + stack.ring_limit_s)
+        self._wait_for_target(now)
+
+    def _wait_for_target(self, now: float) -> None:
+        if self._others:
+            self.stack.timers.set(self, "target", now + TARGET_S)
+
+    def _try_next(self, status: int, now: float) -> bool:
+        """The same INVITE to the next target, in a transaction of its own (RFC 3263 section 4.3: "the client SHOULD
+        create a new request that is identical to the previous, but has a different value of the Via branch ID"); False
+        where there is none."""
+        if not self._others or self.state not in (CALLING, PROCEEDING) or self._cancel_fields is not None:
+            return False
+        self._emit(TargetFailed(self, self.remote, status))
+        if self._transaction.is_open:
+            # It may still be answered; it is not repeated any more.
+            self.stack.timers.cancel(self._transaction, "A")
+            self._left[self._transaction] = "open"
+        self._drop_early()
+        self.remote = self._others.popleft()
+        listeners = self.stack.listeners
+        changed = {
+            "via": listeners.via(self.remote, self.stack.token()),
+            "contact": listeners.contact(self.remote, is_secure=self._plain.uri.scheme == "sips"),
+        }
+        fields = Headers((name, changed.get(name.lower(), value)) for name, value in self._plain.headers)
+        self._plain = Request("INVITE", self._plain.uri_text, fields, self._plain.body)
+        self.request = self._asking()
+        self.state = CALLING
+        self._heard = False
+        self._transaction = self.stack.start_client(self.request, self.remote, now, self)
+        self._wait_for_target(now)
+        return True
+
+    def _late_answer(self, transaction: ClientTransaction, response: Response, now: float) -> None:
+        """A target that was given up answers after all: nobody wants its dialog."""
+        left = self._left.get(transaction)
+        if left is None:
+            return
+        reason = [("Reason", format_reason("another target was tried"))]
+        if response.status < 200:
+            if left == "open":
+                self._left[transaction] = "cancelled"
+                self.stack.start_client(build_cancel(transaction.request, reason), transaction.hop, now, None)
+        elif response.status < 300:
+            dialog = uac_dialog(transaction.request, response, transaction.hop)
+            self.stack.send_ack(dialog, transaction.request.cseq.number)
+            if left != "ended":
+                self._left[transaction] = "ended"
+                self.stack.send_in_dialog(dialog, "BYE", now, None, reason)
 
     def _asking(self) -> Request:
         """The INVITE with what session timers say of it."""
@@ -98,6 +159,9 @@ class OutgoingSession(Session):
             # 9.1: "If there is no final response for the original request in 64*T1 seconds ..., the client SHOULD
             # then consider the original transaction cancelled and SHOULD destroy the client transaction".
             self._transaction.end(now)
+        elif letter == "target":
+            if self.state == CALLING and not self._heard:
+                self._try_next(408, now)
         else:
             super().timer_fired(letter, now)
 
@@ -141,24 +205,17 @@ class OutgoingSession(Session):
         if self._cancel_sent:
             return
         self._cancel_sent = True
-        sent = self.request.headers
-        # 9.1: Request-URI, Call-ID, To, CSeq's number and From are the INVITE's, with its one Via and its Route
-        # headers.
-        headers = Headers()
-        for name in ("Via", "From", "To", "Call-ID"):
-            headers.add(name, sent.get(name) or "")
-        headers.add("Max-Forwards", "70")
-        headers.add("CSeq", f"{self.request.cseq.number} CANCEL")
-        for route in sent.get_all("route"):
-            headers.add("Route", route)
-        for name, value in self._cancel_fields or ():
-            headers.add(name, value)
-        self.stack.start_client(Request("CANCEL", self.request.uri_text, headers), self.remote, now, None)
+        # The transaction knows how the INVITE went: it may have left UDP for its size, and come back.
+        cancel = build_cancel(self._transaction.request, self._cancel_fields or ())
+        self.stack.start_client(cancel, self._transaction.hop, now, None)
         self.stack.timers.set(self, "cancel", now + 64 * T1)
 
     def response_received(self, transaction: ClientTransaction, response: Response, now: float) -> None:
         if transaction is not self._transaction or not isinstance(transaction, InviteClientTransaction):
+            if isinstance(transaction, InviteClientTransaction):
+                self._late_answer(transaction, response, now)
             return
+        self.stack.timers.cancel(self, "target")
         if response.status < 200:
             self._progressed(response, now)
         elif response.status < 300:
@@ -169,6 +226,8 @@ class OutgoingSession(Session):
             # RFC 3261 section 22.2: "When a UAC resubmits a request with its credentials after receiving a 401 ... it
             # MUST increment the CSeq header field value".
             self._ask_again(now)
+        elif response.status == 503 and self._try_next(503, now):
+            return
         else:
             self.stack.timers.cancel_all(self)
             self._end(now, InviteRefused(self, response.status, response.explain()))
@@ -274,7 +333,7 @@ class OutgoingSession(Session):
         self._early.clear()
 
     def transaction_failed(self, transaction: ClientTransaction, status: int, now: float) -> None:
-        if transaction is self._transaction:
+        if transaction is self._transaction and not self._try_next(status, now):
             sentence = "no answer to our INVITE" if status == 408 else "the peer cannot be reached"
             self.stack.timers.cancel_all(self)
             self._end(now, InviteRefused(self, status, f"{status} {sentence}"))
@@ -283,6 +342,7 @@ class OutgoingSession(Session):
     def transaction_ended(self, transaction: Transaction, now: float) -> None:
         if isinstance(transaction, InviteClientTransaction):
             if transaction is not self._transaction:
+                self._left.pop(transaction, None)
                 return  # one that was answered 401, 407 or 422 before
             self._acks.clear()
             if self.state == ENDED and not self._bye_sent:
@@ -290,14 +350,33 @@ class OutgoingSession(Session):
         else:
             super().transaction_ended(transaction, now)
 
-    def _forget(self, now: float) -> None:
-        super()._forget(now)
+    def _drop_early(self) -> None:
         for early in self._early.values():
             self.stack.forget_dialog(early)
         self._early.clear()
+
+    def _forget(self, now: float) -> None:
+        super()._forget(now)
+        self._drop_early()
         if self._cancel_sent and self._transaction.state == PROCEEDING:
             # The INVITE itself still waits for its end, which a peer that only sent BYE may never give it.
             self.stack.timers.set(self, "cancel", now + 64 * T1)
+
+
+def build_cancel(invite: Request, more: Iterable[tuple[str, str]]) -> Request:
+    """The CANCEL of an INVITE as it was sent."""
+    sent = invite.headers
+    # 9.1: Request-URI, Call-ID, To, CSeq's number and From are the INVITE's, with its one Via and its Route headers.
+    headers = Headers()
+    for name in ("Via", "From", "To", "Call-ID"):
+        headers.add(name, sent.get(name) or "")
+    headers.add("Max-Forwards", "70")
+    headers.add("CSeq", f"{invite.cseq.number} CANCEL")
+    for route in sent.get_all("route"):
+        headers.add("Route", route)
+    for name, value in more:
+        headers.add(name, value)
+    return Request("CANCEL", invite.uri_text, headers)
 
 
 def build_invite(

@@ -12,6 +12,7 @@ from twisted.logger import LogEvent, eventAsText, globalLogPublisher
 
 from agentstream.testing.phone import Phone
 from agentstream.testing.server import ServerUnderTest
+from agentstream.testing.sip_peer import Received, SipPeer, read
 from tests.server.kit import bot_flow
 
 ETC = Path(__file__).parents[2] / "etc"
@@ -176,3 +177,27 @@ def test_an_overloaded_node_says_so_before_live_calls_suffer(monkeypatch: pytest
         assert (late.statuses[-1], late.responses[-1].header("retry-after")) == (503, "5")
         assert one.service.switchboard.refused_for == {"late tick": 1}
         assert len(one.live_calls) == 1
+
+
+@pytest.mark.rfc(3261)
+def test_a_full_node_tells_balancers() -> None:
+    """OPTIONS is what an INVITE would be: 503 while all calls are up, and 200 again when one has ended."""
+    with server(media={"max_calls": 1}) as one:
+        one.bot()
+        answers: list[Received] = []
+        address = ("127.0.0.1", 5099)
+        one.reactor.network.bind(address, lambda data, source: answers.append(read(data)))
+
+        def asked() -> Received:
+            one.reactor.network.send(SipPeer(port=5099).options(), address, one.address)
+            one.advance(0.1)
+            return answers.pop()
+
+        assert asked().status == 200
+        phone = one.call()
+        full = asked()
+        assert (full.status, full.header("retry-after")) == (503, "10")
+        assert "all 1 calls of this node are up" in full.header("warning")
+        phone.hang_up()
+        one.advance(0.5)
+        assert asked().status == 200

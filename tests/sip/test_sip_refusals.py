@@ -119,6 +119,24 @@ def test_options_says_what_we_can() -> None:
     assert "supported" in dict(options.fields)
 
 
+@pytest.mark.rfc(3261)
+def test_a_full_node_says_so_to_options_and_goes_on_in_its_calls() -> None:
+    """Section 11.2: a balancer that asks learns what an INVITE would be told."""
+    bench, peer = Bench(), SipPeer()
+    bench.receive(peer.invite())
+    session = bench.event(InviteReceived).session
+    bench.stack.answer(session, b"v=0\r\n", bench.now)
+    peer.take(bench.sent()[0])
+    bench.receive(peer.ack())
+    bench.stack.why_full = lambda: "all 2 calls are up"
+    full = read(bench.receive(SipPeer().options())[0])
+    assert (full.status, full.header("retry-after")) == (503, "10")
+    assert "all 2 calls are up" in full.header("warning")
+    assert read(bench.receive(peer.request("OPTIONS"))[0]).status == 200
+    bench.stack.why_full = str
+    assert read(bench.receive(SipPeer().options())[0]).status == 200
+
+
 def test_draining() -> None:
     bench, peer = Bench(), SipPeer()
     bench.receive(peer.invite())

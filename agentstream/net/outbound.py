@@ -1,0 +1,92 @@
+"""Calls of ours to where a URI leads: to the best target that is not known to be dead, and on to the next.
+
+:meth:`Outbound.call` is the door for whoever places calls; what comes of one are the events of its session.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import TYPE_CHECKING, Any
+
+from twisted.internet.defer import Deferred
+from twisted.logger import Logger
+
+from agentstream.errors import RemoteProtocolError
+from agentstream.net.resolve import Locator
+from agentstream.sip.events import TargetFailed
+from agentstream.sip.hop import Hop
+from agentstream.sip.locate import Penalties, Target
+from agentstream.sip.session import Session
+from agentstream.sip.uri import Uri
+
+if TYPE_CHECKING:
+    from agentstream.net.edge import SipEdge
+    from agentstream.sip.digest import DigestClient
+
+PREFERRED = ("udp", "tcp", "tls")
+"""The transports that we speak, in the order in which they are tried where a domain has no opinion."""
+
+
+class Outbound:
+    """The calls of one edge.
+
+    :ivar locator: finds targets. :ivar penalties: what has failed lately.
+    """
+
+    log = Logger()
+
+    def __init__(self, reactor: Any, edge: SipEdge, locator: Locator | None = None) -> None:
+        self._reactor = reactor
+        self._edge = edge
+        self.locator = locator or Locator(reactor)
+        self.penalties = Penalties()
+
+    def call(
+        self,
+        uri: Uri,
+        *,
+        from_uri: Uri,
+        to_uri: Uri,
+        sdp: bytes,
+        via: Uri | None = None,
+        headers: Iterable[tuple[str, str]] = (),
+        credentials: DigestClient | None = None,
+    ) -> Deferred[Session]:
+        """INVITE ``uri``, and fire with the session when it is sent.
+
+        :param via: where it is sent, when that is not where the URI itself leads: a trunk's server.
+        :return: errbacks with RemoteProtocolError (503) where nothing that we are bound for leads there. A cancel gives
+            it up before it is sent.
+        """
+        listeners = list(self._edge.stack.listeners.values())
+        bound = [transport for transport in PREFERRED if any(at.transport == transport for at in listeners)]
+        found = self.locator.locate(via or uri, bound, {at.is_v6 for at in listeners})
+
+        def send(targets: list[Target]) -> Session:
+            ways = [
+                hop for target in self.penalties.order(targets, self._reactor.seconds()) for hop in self._hops(target)
+            ]
+            if not ways:
+                raise RemoteProtocolError("no address that can be reached from here belongs to the target", 503)
+            return self._edge.invite_by(
+                ways, uri, from_uri=from_uri, to_uri=to_uri, sdp=sdp, headers=headers, credentials=credentials
+            )
+
+        return found.addCallback(send)
+
+    def _hops(self, target: Target) -> list[Hop]:
+        local = self._edge.stack.listeners.find(target.transport, is_v6=":" in target.host)
+        return [] if local is None else [Hop(target.transport, target.host, target.port, local, name=target.name)]
+
+    def failed(self, event: TargetFailed) -> None:
+        """The edge tells of a target that was given up."""
+        hop = event.hop
+        target = Target(hop.transport, hop.host, hop.port, hop.name)
+        self.penalties.failed(target, self._reactor.seconds())
+        self.log.info(
+            "{transport} to {host} port {port} failed with {status}, and the call goes on to the next target",
+            transport=hop.transport,
+            host=hop.host,
+            port=hop.port,
+            status=event.status,
+        )
