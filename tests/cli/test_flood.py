@@ -57,7 +57,7 @@ def rtp_ports(pid: int) -> list[int]:
 def test_two_thousand_packets_a_second_into_one_port(tmp_path: Path) -> None:
     with children() as family, socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as sock:
         sock.bind((HOST, 0))
-        fleet = Fleet.start(family, tmp_path, Console(quiet=True), Variant(), CALLS)
+        fleet = Fleet.start(family, tmp_path, Console(quiet=True), Variant(playout_ms=200), CALLS)
         fleet.place("echo", CALLS)
         fleet.rest(SETTLED_S)
         calm = fleet.steady(CALLS, 2.0).steady

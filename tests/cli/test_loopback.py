@@ -16,6 +16,9 @@ from agentstream.errors import AgentstreamError
 
 from .fakes import noise
 
+SLOW = ("--playout-ms", "200")
+"""With so long a delay a busy machine makes nothing late: what is lost then is lost."""
+
 NAMES = (
     "calls",
     "seconds",
@@ -35,7 +38,7 @@ NAMES = (
 @pytest.mark.slow  # starts four processes and measures for five seconds of real time
 @pytest.mark.skipif(sys.platform != "linux", reason="the bench reads Linux's /proc")
 def test_five_calls_for_five_seconds(capfdbinary: pytest.CaptureFixture[bytes]) -> None:
-    assert main(["bench", "--calls", "5", "--seconds", "5", "--json"]) == 0
+    assert main(["bench", "--calls", "5", "--seconds", "5", *SLOW, "--json"]) == 0
     said = orjson.loads(capfdbinary.readouterr().out)
     assert said["mode"] == "run" and said["commit"] and said["machine"]
     (said,) = said["runs"]
@@ -47,7 +50,7 @@ def test_five_calls_for_five_seconds(capfdbinary: pytest.CaptureFixture[bytes]) 
     assert (
         0 < said["clear_to_silence_p95_ms"] < 100
         and 0 < said["bot_to_rtp_p95_ms"] < 100
-        and 0 < said["rtp_to_bot_p95_ms"] < 200
+        and 200 < said["rtp_to_bot_p95_ms"] < 400
     )
     assert said["cpu_percent_per_call"] > 0 and said["floor_percent_per_call"] > 0
 
@@ -65,7 +68,8 @@ def test_calls_that_come_and_go_leave_nothing(capfdbinary: pytest.CaptureFixture
 @pytest.mark.skipif(sys.platform != "linux", reason="the bench reads Linux's /proc")
 def test_a_ramp_with_its_picture(capfdbinary: pytest.CaptureFixture[bytes], tmp_path: Path) -> None:
     picture = tmp_path / "ramp.svg"
-    words = ["--ramp", "--beyond", "--calls", "4", "--step", "2", "--seconds", "2", "--plot", str(picture), "--json"]
+    words = ["--ramp", "--beyond", "--calls", "4", "--step", "2", "--seconds", "2"]
+    words += [*SLOW, "--plot", str(picture), "--json"]
     main(["bench", *words])
     said = orjson.loads(capfdbinary.readouterr().out)
     assert [step["calls"] for step in said["steps"]] == [2, 4]
@@ -76,12 +80,14 @@ def test_a_ramp_with_its_picture(capfdbinary: pytest.CaptureFixture[bytes], tmp_
 @pytest.mark.slow  # two benches, one after the other, of two seconds each
 @pytest.mark.skipif(sys.platform != "linux", reason="the bench reads Linux's /proc")
 def test_two_rates_in_one_run(capfdbinary: pytest.CaptureFixture[bytes]) -> None:
-    assert main(["bench", "--calls", "3", "--seconds", "2", "--rate", "8000", "24000", "--json"]) == 0
+    assert main(["bench", "--calls", "3", "--seconds", "2", "--rate", "8000", "24000", *SLOW, "--json"]) == 0
     said = orjson.loads(capfdbinary.readouterr().out)
-    assert [each["variant"] for each in said["variants"]] == ["100 ms, 8000 Hz", "100 ms, 24000 Hz"]
+    assert [each["variant"] for each in said["variants"]] == [
+        f"100 ms, {rate} Hz, playout 200 ms" for rate in (8000, 24000)
+    ]
     for run in said["runs"]:
         assert (run["frames_lost"], run["frames_foreign"]) == (0, 0) and run["frames_sent"] > 290
-        assert run["bot_to_rtp_samples"] > 0 and run["round_trip_p95_ms"] < 400
+        assert run["bot_to_rtp_samples"] > 0 and run["round_trip_p95_ms"] < 600
 
 
 @pytest.mark.slow  # starts a server and a bot, and talks for two seconds of real time

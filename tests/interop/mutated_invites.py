@@ -23,7 +23,7 @@ from rich.console import Console
 from agentstream.cli.bench.fleet import Fleet
 from agentstream.cli.bench.measure import WARM_UP_S
 from agentstream.cli.bench.scrape import scrape
-from agentstream.cli.bench.variants import Variant
+from agentstream.cli.bench.variants import PLAYOUT_MS, Variant
 from agentstream.cli.children import children
 from agentstream.cli.server import HOST
 from agentstream.testing.sip_peer import SipPeer
@@ -168,7 +168,9 @@ class Attacker:
             pass
 
 
-def attack(folder: Path, calls: int, seconds: float, messages: int, console: Console) -> Outcome:
+def attack(
+    folder: Path, calls: int, seconds: float, messages: int, console: Console, playout_ms: int = PLAYOUT_MS
+) -> Outcome:
     """Calls that number their frames, and so many mutated INVITEs meanwhile."""
     with (
         children() as family,
@@ -178,7 +180,7 @@ def attack(folder: Path, calls: int, seconds: float, messages: int, console: Con
         for one in (sock, asking):
             one.bind((HOST, 0))
         asking.settimeout(5.0)
-        fleet = Fleet.start(family, folder, console, Variant(), calls)
+        fleet = Fleet.start(family, folder, console, Variant(playout_ms=playout_ms), calls)
         fleet.place("echo", calls)
         fleet.rest(WARM_UP_S)
         text = next(folder.glob("*.toml")).read_text()

@@ -15,7 +15,8 @@ from tests.interop.peers import report
 @pytest.mark.slow  # a server with calls, for eight seconds of real time
 @pytest.mark.skipif(sys.platform != "linux", reason="the bench reads Linux's /proc")
 def test_mutated_invites_disturb_nobody(tmp_path: Path) -> None:
-    outcome = attack(tmp_path, calls=20, seconds=8.0, messages=1200, console=Console(quiet=True))
+    # With so long a delay a busy machine makes nothing late: what is lost then is lost.
+    outcome = attack(tmp_path, calls=20, seconds=8.0, messages=1200, console=Console(quiet=True), playout_ms=200)
     for line in outcome.lines():
         report.figure(line)
     assert outcome.messages == 1200 and len(outcome.options_ms) >= 12
