@@ -156,6 +156,12 @@ class _Pair:
     connected: Address | None = None
     is_settled: bool = False
 
+    def send_rtp(self, packet: memoryview, address: Address) -> object:
+        try:
+            return self.rtp.sendto(packet, address)
+        except ConnectionRefusedError:  # ICMP's answer to an earlier packet, told instead of sending this one
+            return self.rtp.sendto(packet, address)
+
     def close(self) -> None:
         for sock in (self.rtp, self.rtcp, self.catcher):
             if sock is not None:
@@ -271,7 +277,7 @@ class KernelPorts:
             self._free.append(pair.port)
 
     def sender(self, row: int) -> Callable[[memoryview, Address], object]:
-        return self._pairs[row].rtp.sendto
+        return self._pairs[row].send_rtp
 
     def control_sender(self, row: int) -> Callable[[memoryview, Address], object]:
         return self._pairs[row].rtcp.sendto

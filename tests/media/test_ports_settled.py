@@ -145,6 +145,19 @@ def test_its_sockets_are_closed_with_it(row: Row) -> None:
     assert row.heard() == [(b"new call", row.stranger.getsockname(), True)]
 
 
+def test_an_earlier_refusal_keeps_nothing_from_being_sent_by_address(row: Row) -> None:
+    """As the BYE of RTCP is, on a shared port, behind sound for a phone that has just gone."""
+    send = row.settle()
+    address = row.phone.getsockname()
+    row.phone.close()
+    send(memoryview(b"to nobody"))
+    with socket.socket(type=socket.SOCK_DGRAM) as back:
+        back.bind(address)
+        back.settimeout(5)
+        row.ports.sender(0)(memoryview(b"goodbye"), address)
+        assert back.recvfrom(10)[0] == b"goodbye"
+
+
 def test_a_source_that_refuses_is_counted_and_sending_goes_on(row: Row) -> None:
     send = row.settle()
     address = row.phone.getsockname()
