@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import re
+import socket
 from pathlib import Path
 
 import pytest
 
+from agentstream.cli.server import HOST, options_request
 from tests.interop.peers import report
 from tests.interop.peers.baresip import baresip
 from tests.interop.peers.captures import Capture, tshark_rtcp
@@ -15,6 +17,15 @@ from tests.interop.peers.house import House
 pytestmark = [pytest.mark.peers("baresip", "tcpdump", "tshark"), pytest.mark.slow]
 
 SR, SDES, BYE = 200, 202, 203
+
+
+def answered(port: int) -> None:
+    """The server at this port of ours answers OPTIONS."""
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as asking:
+        asking.bind((HOST, 0))
+        asking.settimeout(5)
+        asking.sendto(options_request(port, asking.getsockname()[1]), (HOST, port))
+        assert asking.recv(4096).startswith(b"SIP/2.0 ")
 
 
 @pytest.mark.rfc(3550)
@@ -34,6 +45,8 @@ def test_reports_both_ways(house: House, speech: dict[str, Path], tmp_path: Path
         phone.hang_up()
         phone.wait_for("CALL_CLOSED")
         house.server.program.wait_for("leg_ended", after=before)
+        # The record is written before the leg's media says goodbye: what is answered next is answered behind both.
+        answered(house.server.sip_port)
         capture.datagrams()
     found = tshark_rtcp(capture.path, first, last)
     ours = [packet for packet in found if first <= packet.source_port <= last]
