@@ -70,16 +70,13 @@ def test_from_start_to_end() -> None:
 
 
 def test_a_registrar_that_is_not_there_is_said_and_tried_again() -> None:
-    server = ServerUnderTest(bot_flow(), {"trunk": [TRUNK]}).__enter__()
-    try:
+    with ServerUnderTest(bot_flow(), {"trunk": [TRUNK]}) as server:
         server.advance(40)
         assert server.service.registrations.states() == {"carrier": False}
         assert any("registration of trunk carrier" in line and "is failed" in line for line in server.log), server.log
         registrar = Registrar(server.reactor)
         server.advance(40)
         assert server.service.registrations.states() == {"carrier": True}
-    finally:
-        server.stop()  # when the last attempt was made is up to chance, and with it what a stop leaves under way
     registrar.port.stopListening()
 
 
