@@ -28,6 +28,9 @@ LATE_SHARE = 0.01
 SPARE_BLOCKS = 1
 """What is kept to spare beyond the histogram."""
 
+TICK_BLOCKS = 2
+"""What packets have more to spare that come just before a tick than those that come just behind it."""
+
 ENOUGH_PACKETS = 100
 """Packets of a source before its surplus is believed: 2 s."""
 
@@ -109,8 +112,8 @@ class PlayoutDelay:
         np.copyto(self.blocks[:high], np.clip(middle, self._least, self._most), where=is_known)
         surplus = np.minimum(spare - SPARE_BLOCKS, middle - self._least)
         if not self.is_adaptive:
-            # Packets that arrive about when a tick is due have now more and now less to spare: that is no surplus yet.
-            surplus = np.minimum(surplus, spare - self._least)
+            # Packets that arrive about when a tick is due wait for this one or for the next: that is no surplus.
+            surplus = np.minimum(surplus, spare - self._least - TICK_BLOCKS)
         surplus[~is_known] = 0
         np.maximum(surplus, 0, out=self.surplus[:high])
         self.has_surplus = bool(self.surplus[:high].any())

@@ -118,6 +118,17 @@ def test_a_fixed_delay_leaves_nothing_out_where_packets_come_when_a_tick_is_due(
     assert sender.rings.left_out[1] == sender.rings.concealed[1] == 0
 
 
+def test_a_fixed_delay_leaves_nothing_out_when_packets_begin_to_come_just_before_a_tick() -> None:
+    """They come the same, or the ticks begin later than they did when the call began: one slot more for good."""
+    behind_then_before = (0.018,) * 500 + (0.015,) * 1500
+    sender = Sender(jitter_s=behind_then_before, noise=5000)
+    sender.rings = Rings(ROWS, least_ms=60, most_ms=60)
+    sender.rings.open(1, 60)
+    for _ in range(2000):
+        sender.tick()
+    assert sender.rings.left_out[1] == sender.rings.concealed[1] == 0
+
+
 def test_a_fixed_delay_takes_out_what_skew_adds() -> None:
     sender = Sender(ppm=500.0, noise=5000)
     sender.rings = Rings(ROWS, least_ms=60, most_ms=60)
