@@ -204,6 +204,21 @@ def expect_target(text: str) -> str:
     return 'a SIP URI of an IP address such as "sip:203.0.113.5" or "sip:203.0.113.5:5060;transport=tcp"'
 
 
+def expect_server(text: str) -> str:
+    """The ``check`` of a SIP URI that leads to a server, by its name or its address."""
+    match = re.fullmatch(
+        r"sips?:(\[[0-9A-Fa-f:.]+\]|[A-Za-z0-9](?:[A-Za-z0-9.-]{0,252}[A-Za-z0-9])?)(?::([0-9]{1,5}))?"
+        r"(?:;transport=(?:udp|tcp|tls))?",
+        text,
+    )
+    if match and 0 < int(match[2] or "5060") < 65536:
+        host = match[1]
+        # A name of digits and dots alone is an address, or a mistake.
+        if is_address(host.strip("[]")) if re.fullmatch(r"\[.*|[0-9.]+", host) else ".." not in host:
+            return ""
+    return 'a SIP URI such as "sip:carrier.example.com" or "sips:203.0.113.5:5061"'
+
+
 def expect_aor(text: str) -> str:
     """The ``check`` of an address-of-record."""
     if re.fullmatch(r"sip:[A-Za-z0-9_.!~*'()&=+$,;?/%-]+@(\[[0-9A-Fa-f:.]+\]|[A-Za-z0-9.-]+)(:[0-9]{1,5})?", text):

@@ -26,6 +26,7 @@ from agentstream.config.addresses import (
     expect_listener,
     expect_name,
     expect_secret,
+    expect_server,
     expect_target,
     expect_time_zone,
     expect_v6_or_empty,
@@ -539,6 +540,13 @@ class Trunk:
         example='"file:carrier.secret"',
         secret=True,
         check=expect_secret,
+    )
+    server: str = setting(
+        default="",
+        doc="Where calls of ours to this trunk go: a `sip:` or `sips:` URI. A name leads to as many servers as its"
+        " domain has (RFC 3263), each of which is tried where the one before fails. Empty: we do not call it.",
+        example='"sip:carrier.example.com"',
+        check=lambda text: expect_server(text) if text else "",
     )
     max_calls: int = setting(
         default=0,

@@ -94,6 +94,7 @@ GOOD_CONFIG: dict[str, Any] = {
             "known_by": "either",
             "user": "us",
             "password": "secret of theirs",
+            "server": "sips:carrier.example.com",
             "max_calls": 30,
             "calls_per_second": 2.5,
             "register_at": ["sip:203.0.113.5", "sip:[2001:db8::5]:5062;transport=tcp"],

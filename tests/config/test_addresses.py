@@ -8,7 +8,13 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from agentstream.config.addresses import Listener, PortRange, expect_address_or_empty, parse_network
+from agentstream.config.addresses import (
+    Listener,
+    PortRange,
+    expect_address_or_empty,
+    expect_server,
+    parse_network,
+)
 
 
 @pytest.mark.parametrize(
@@ -66,3 +72,18 @@ def test_any_text_is_a_value_or_a_value_error(text: str) -> None:
     for parse in (PortRange.parse, Listener.parse, parse_network):
         with contextlib.suppress(ValueError):
             parse(text)
+
+
+SERVERS = "sip:carrier.example.com sips:a sip:203.0.113.5:5070;transport=tcp sip:[2001:db8::5] sip:3com.example"
+NO_SERVERS = """carrier.example.com tel:123 sip:user@host sip:300.1.1.1 sip:1.2.3 sip:a..b sip:a:0 sip:a:65536 sip:[1]
+    sip:2001:db8::5 sip:a;transport=sctp sip:-a sip:"""
+
+
+@pytest.mark.parametrize("text", SERVERS.split())
+def test_servers(text: str) -> None:
+    assert expect_server(text) == ""
+
+
+@pytest.mark.parametrize("text", [*NO_SERVERS.split(), "", "sip:a b", "sip:" + "a" * 300])
+def test_what_is_no_server(text: str) -> None:
+    assert expect_server(text).startswith("a SIP URI such as ")
