@@ -8,7 +8,7 @@ from __future__ import annotations
 import ipaddress
 import re
 import zoneinfo
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 
 import attrs
 
@@ -140,6 +140,11 @@ def parse_network(text: str) -> Network:
     except ValueError:
         raise ValueError(NETWORK_FORM) from None
     raise ValueError(f'a network whose host bits are 0, such as "{meant}"')
+
+
+def or_empty(check: Callable[[str], str]) -> Callable[[str], str]:
+    """The ``check`` of what may be left empty, too."""
+    return lambda text: check(text) if text else ""
 
 
 def expect_listener(text: str) -> str:

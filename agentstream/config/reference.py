@@ -18,7 +18,7 @@ from agentstream.config.structure import expected, plain_type
 HEAD = """\
 # The config file
 
-<!-- Printed by `python -m agentstream.config.reference`; the texts are in agentstream/config/model.py. -->
+<!-- Printed by `python -m agentstream.config.reference`; the texts are in agentstream/config/. -->
 
 `twistd -n agentstream --config FILE` serves one [TOML](https://toml.io) file. Every section and every setting with a
 default may be left out; a name that is not on this page is a mistake, and so is a value of another type. Relative paths

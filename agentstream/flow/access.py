@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from agentstream.config.model import Config, Trunk
+from agentstream.config.access import Trunk
+from agentstream.config.model import Config
 from agentstream.sip.digest import DigestServer
 from agentstream.sip.events import InviteReceived
 from agentstream.sip.gate import Account, Gate, Rules

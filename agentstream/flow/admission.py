@@ -12,7 +12,8 @@ from collections import Counter, OrderedDict
 
 import attrs
 
-from agentstream.config.model import Config, Trunk
+from agentstream.config.access import Trunk
+from agentstream.config.model import Config
 
 RETRY_AFTER_S = 5
 """What a node that is full tells its callers."""

@@ -20,7 +20,7 @@ from twisted.logger import Logger
 from twisted.python.failure import Failure
 from zope.interface import implementer
 
-from agentstream.config.model import Recording as Settings
+from agentstream.config.streams import Recording as Settings
 from agentstream.flow import wav
 from agentstream.flow.ileg import IRecording
 from agentstream.flow.tape_file import PART, TapeFile, parts_below

@@ -7,7 +7,8 @@ from collections.abc import Callable
 import attrs
 from twisted.logger import Logger
 
-from agentstream.config.model import Config, Trunk
+from agentstream.config.access import Trunk
+from agentstream.config.model import Config
 from agentstream.errors import LocalProtocolError
 from agentstream.net.edge import SipEdge
 from agentstream.sip.digest import Credentials, DigestClient

@@ -17,7 +17,8 @@ from twisted.internet.defer import CancelledError, Deferred, succeed
 from twisted.internet.interfaces import IDelayedCall
 from zope.interface import implementer
 
-from agentstream.config.model import Account, Config
+from agentstream.config.model import Config
+from agentstream.config.node import Account
 from agentstream.flow.barge_in import BargeInWatch
 from agentstream.flow.call import utc_now
 from agentstream.flow.chunk_advice import ChunkAdvice

@@ -14,7 +14,7 @@ from twisted.internet.defer import Deferred, succeed
 from twisted.internet.interfaces import IReactorTime
 from twisted.logger import Logger
 
-from agentstream.config.model import Trunk
+from agentstream.config.access import Trunk
 from agentstream.errors import RemoteProtocolError, ResourceError
 from agentstream.flow.access import caller_of
 from agentstream.flow.admission import Admission

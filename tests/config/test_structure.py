@@ -10,9 +10,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from agentstream.config.access import Trunk
 from agentstream.config.metadata import setting
-from agentstream.config.model import Config, Route, Trunk
+from agentstream.config.model import Config
 from agentstream.config.reference import reference
+from agentstream.config.routes import Route
 from agentstream.config.structure import found, parse_network, read, read_config
 
 

@@ -6,7 +6,9 @@ from typing import Any
 
 import pytest
 
-from agentstream.config.model import Access, Config, Media, Trunk
+from agentstream.config.access import Access, Trunk
+from agentstream.config.media import Media
+from agentstream.config.model import Config
 from agentstream.flow.admission import SOURCES, Admission
 
 

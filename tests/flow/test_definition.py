@@ -10,7 +10,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from agentstream.config.model import Config, Stream
+from agentstream.config.model import Config
+from agentstream.config.streams import Stream
 from agentstream.flow.definition import Flow, read_flow
 from agentstream.interfaces import Outcome
 from tests.flow.fakes import FakeApplet

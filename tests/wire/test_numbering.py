@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from agentstream.config.model import STYLES
+from agentstream.config.node import STYLES
 from agentstream.wire.numbering import Numbering
 from tests.cases import cases
 

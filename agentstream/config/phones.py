@@ -1,0 +1,59 @@
+"""Phones of our own, ``[[phone]]``, and where they register, ``[registrar]``."""
+# ruff: noqa: RUF009 - setting() makes an attrs field, and defaults are immutable
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import attrs
+
+from agentstream.config.addresses import expect_name, expect_secret
+from agentstream.config.metadata import setting
+
+
+@attrs.frozen
+class Registrar:
+    """Where the phones below `[[phone]]` register."""
+
+    file: Path = setting(
+        default=Path("phones.db"),
+        doc="Where registrations are kept, so that a restart loses none (SQLite). It is made when there are phones.",
+    )
+    min_expires_s: int = setting(
+        default=60,
+        doc="A phone that wants to register for less is answered 423.",
+        unit="s",
+        range=(10, 3600),
+    )
+    max_expires_s: int = setting(
+        default=3600,
+        doc="A phone that wants to register for more gets this.",
+        unit="s",
+        range=(60, 86400),
+    )
+    max_contacts: int = setting(
+        default=10,
+        doc="Contacts of one phone; with one more, the oldest is forgotten.",
+        range=(1, 100),
+    )
+    ping_s: float = setting(
+        default=25.0,
+        doc="How often an empty message goes to each phone, so that the NAT in front of it keeps the way open; 0 for"
+        " never.",
+        unit="s",
+        range=(0.0, 3600.0),
+    )
+
+
+@attrs.frozen
+class Phone:
+    """A phone that may register and call."""
+
+    user: str = setting(doc="Its user, which is what it is called by, too.", example='"alice"', check=expect_name)
+    password: str = setting(
+        doc="Its password (digest), `file:PATH` for the first line of a file, or `env:NAME` for an environment"
+        " variable. No log and no message shows it.",
+        example='"file:alice.secret"',
+        secret=True,
+        check=lambda text: expect_secret(text) or ("" if text else expect_secret("file:")),
+    )
