@@ -8,6 +8,7 @@ sentence for its Warning.
 
 from __future__ import annotations
 
+from agentstream.sdp.crypto import OFF, OPTIONAL, REQUIRED, Keys
 from agentstream.sdp.description import Connection, MediaDescription, Origin, SessionDescription, parse
 from agentstream.sdp.negotiation import (
     LocalMedia,
@@ -20,7 +21,11 @@ from agentstream.sdp.negotiation import (
 )
 
 __all__ = [
+    "OFF",
+    "OPTIONAL",
+    "REQUIRED",
     "Connection",
+    "Keys",
     "LocalMedia",
     "MediaDescription",
     "MediaPlan",

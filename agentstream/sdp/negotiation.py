@@ -12,6 +12,7 @@ import attrs
 
 from agentstream.audio.codecs import codec_named, codecs
 from agentstream.errors import LocalProtocolError, RemoteProtocolError
+from agentstream.sdp import crypto
 from agentstream.sdp.description import (
     Attributes,
     Connection,
@@ -33,6 +34,11 @@ from agentstream.sdp.formats import (
 )
 
 PROTOCOL = "RTP/AVP"
+_PROTOCOLS = {
+    crypto.OFF: (PROTOCOL,),
+    crypto.OPTIONAL: (PROTOCOL, crypto.SECURE),
+    crypto.REQUIRED: (crypto.SECURE,),
+}
 UNSPECIFIED = ("0.0.0.0", "::")
 RTCP_TYPES = range(64, 96)
 """Payload types that look like RTCP packets where both share a port (RFC 5761 section 4)."""
@@ -48,6 +54,8 @@ class LocalMedia:
     :ivar session_version: of the first description; see :func:`revise` for the later ones.
     :ivar digit_payload_type: what an offer of ours gives telephone-event.
     :ivar is_holding: we hold the other side: what it says is not wanted (RFC 3264 section 8.4).
+    :ivar srtp: ``off``, ``optional`` (an offer is answered as it is; our own first one is RTP/AVP) or ``required``.
+    :ivar random_bytes: for keys; needed where ``srtp`` is not off.
     """
 
     host: str
@@ -58,6 +66,8 @@ class LocalMedia:
     ptime_ms: int = 20
     digit_payload_type: int = 101
     is_holding: bool = False
+    srtp: str = crypto.OFF
+    random_bytes: crypto.RandomBytes | None = attrs.field(default=None, eq=False, repr=False)
 
     def __attrs_post_init__(self) -> None:
         if not self.codecs or any(codec_named(codec) is None for codec in self.codecs):
@@ -82,6 +92,7 @@ class MediaPlan:
     :ivar wants_voip_metrics: it asked for VoIP metrics in extended reports (RFC 3611 section 5).
     :ivar may_send: false on hold (their sendonly or inactive, or the address 0.0.0.0).
     :ivar may_receive: false when they will not send (their recvonly or inactive), or when we hold them.
+    :ivar keys: of SRTP; None for RTP in clear.
     """
 
     remote_host: str
@@ -102,6 +113,7 @@ class MediaPlan:
     clock_hz: int = 8000
     parameters: str = ""
     receive_noise_payload_type: int | None = None
+    keys: crypto.Keys | None = None
 
 
 def make_offer(local: LocalMedia, before: SessionDescription | None = None) -> SessionDescription:
@@ -112,10 +124,14 @@ def make_offer(local: LocalMedia, before: SessionDescription | None = None) -> S
     """
     direction = "sendonly" if local.is_holding else "sendrecv"
     formats = offered_formats(local.codecs, local.digit_payload_type, before)
-    audio = _audio(local, formats, direction, is_muxed=True)
+    place = 0 if before is None else place_of_audio(before)
+    last = before.media[place] if before is not None and place < len(before.media) else None
+    # A session stays what it is.
+    is_secure = crypto.is_secure(last) if last is not None and last.port else local.srtp == crypto.REQUIRED
+    lines = crypto.offered(last, local.random_bytes) if is_secure else []
+    audio = _audio(local, formats, direction, lines, is_muxed=True)
     if before is None:
         return _describe(local, (audio,))
-    place = place_of_audio(before)
     media = [attrs.evolve(one, port=0, connection=None, attributes=()) for one in before.media]
     media[place : place + 1] = [audio]
     return attrs.evolve(_describe(local, tuple(media)), time=before.time)
@@ -152,26 +168,24 @@ def answer_offer(
 ) -> tuple[SessionDescription, MediaPlan]:
     """Our answer to the offer, and what it means.
 
-    The first ``m=`` line that we can serve is accepted, every other one declined with port 0. Raises
-    RemoteProtocolError (488) with the reason where none can be served.
+    The first ``m=`` line that we can serve is accepted, of those with SRTP first; every other one is declined with
+    port 0. Raises RemoteProtocolError (488) with the reason where none can be served.
 
     :param now: what was agreed before. With it, an offer that sets the port of all audio to 0 is no refusal but ends
-        the stream and not the session (RFC 3264 section 8.2).
+        the stream and not the session (RFC 3264 section 8.2); and keys that did not change stay.
     """
-    answers: list[MediaDescription] = []
+    # RFC 3264 section 6: "To reject an offered stream, the port number in the corresponding stream in the answer MUST
+    # be set to zero. Any media formats listed are ignored. At least one MUST be present".
+    answers = [MediaDescription(media.kind, 0, media.protocol, media.formats) for media in offer.media]
     plan: MediaPlan | None = None
     refusal: RemoteProtocolError | None = None
-    for media in offer.media:
-        if plan is None and media.kind == "audio":
-            try:
-                plan, answer = _accept(offer, media, local)
-                answers.append(answer)
-                continue
-            except RemoteProtocolError as error:
-                refusal = refusal or error
-        # RFC 3264 section 6: "To reject an offered stream, the port number in the corresponding stream in the answer
-        # MUST be set to zero. Any media formats listed are ignored. At least one MUST be present".
-        answers.append(MediaDescription(media.kind, 0, media.protocol, media.formats))
+    places = [place for place, media in enumerate(offer.media) if media.kind == "audio"]
+    for place in sorted(places, key=lambda place: not crypto.is_secure(offer.media[place])):
+        try:
+            plan, answers[place] = _accept(offer, offer.media[place], local, now)
+            break
+        except RemoteProtocolError as error:
+            refusal = refusal or error
     if plan is None and now is not None and _is_disabled(offer):
         plan = attrs.evolve(now, remote_port=0, may_send=False, may_receive=False)
     if plan is None:
@@ -194,8 +208,8 @@ def accept_answer(offer: SessionDescription, answer: SessionDescription) -> Medi
         # RFC 3264 section 6: "The answer MUST contain exactly the same number of m= lines as the offer".
         raise RemoteProtocolError("the answer has not as many media as the offer", 488)
     media = answer.media[place]
-    if media.kind != "audio" or media.protocol.upper() != PROTOCOL:
-        raise RemoteProtocolError("the answer to our audio is not audio over RTP/AVP", 488)
+    if media.kind != "audio" or media.protocol.upper() != ours.protocol:
+        raise RemoteProtocolError(f"the answer to our audio is not audio over {ours.protocol}", 488)
     if media.port == 0:
         raise RemoteProtocolError("the answer declines the audio", 488)
     offered = {encoding_of(ours, form): int(form) for form in ours.formats}
@@ -225,6 +239,7 @@ def accept_answer(offer: SessionDescription, answer: SessionDescription) -> Medi
         receive_noise=offered.get(noise) if noise is not None and noise in (named for _, named in pairs) else None,
         is_holding=ours.direction == "sendonly",
         may_mux=ours.attribute("rtcp-mux") is not None,
+        keys=crypto.accepted(ours, media) if crypto.is_secure(ours) else None,
     )
     connection = ours.connection or offer.connection
     if connection is not None:
@@ -239,12 +254,13 @@ def _check_family(plan: MediaPlan, ours: str, what: str) -> None:
 
 
 def _accept(
-    offer: SessionDescription, media: MediaDescription, local: LocalMedia
+    offer: SessionDescription, media: MediaDescription, local: LocalMedia, now: MediaPlan | None
 ) -> tuple[MediaPlan, MediaDescription]:
     if media.port == 0:
         raise RemoteProtocolError("the offer's audio has port 0", 488)
-    if media.protocol.upper() != PROTOCOL:
-        raise RemoteProtocolError("only audio over RTP/AVP is served", 488)
+    served = _PROTOCOLS[local.srtp]
+    if media.protocol.upper() not in served:
+        raise RemoteProtocolError(f"only audio over {' or '.join(served)} is served", 488)
     pairs = [(int(form), named) for form in media.formats if (named := encoding_of(media, form)) is not None]
     # RFC 3264 section 6.1: "it is RECOMMENDED that the answerer ... list the formats in the same relative order they
     # were present in the offer".
@@ -255,6 +271,9 @@ def _accept(
     # RFC 4733 section 2.1: events count the clock of the sound that they stand for.
     digits = next((form for form, named in pairs if named == (DIGITS, clock_hz)), None)
     noise = next((form for form, named in pairs if named == _noise_of(codec)), None)
+    line, keys = None, None
+    if crypto.is_secure(media):
+        line, keys = crypto.choose(media, None if now is None else now.keys, local.random_bytes)
     # RFC 3264 section 6.1: the answerer uses the offer's numbers, so both directions carry the same ones.
     plan = _plan(
         offer,
@@ -267,6 +286,7 @@ def _accept(
         receive_noise=noise,
         is_holding=local.is_holding,
         may_mux=True,
+        keys=keys,
     )
     _check_family(plan, address_type(local.host), "offer")
     formats: list[Format] = [(payload_type, (codec, clock_hz))]
@@ -280,7 +300,9 @@ def _accept(
         (False, True): "recvonly",
         (False, False): "inactive",
     }[(plan.may_send, plan.may_receive)]
-    return plan, _audio(local, formats, direction, is_muxed=plan.is_muxed, has_metrics=plan.wants_voip_metrics)
+    lines = [] if line is None else [line]
+    answer = _audio(local, formats, direction, lines, is_muxed=plan.is_muxed, has_metrics=plan.wants_voip_metrics)
+    return plan, answer
 
 
 def _plan(
@@ -295,6 +317,7 @@ def _plan(
     receive_noise: int | None,
     is_holding: bool,
     may_mux: bool,
+    keys: crypto.Keys | None,
 ) -> MediaPlan:
     connection = media.connection or description.connection
     if connection is None:
@@ -337,6 +360,7 @@ def _plan(
         clock_hz=served.clock_hz,
         parameters=media.payload_attribute("fmtp", str(send)) or "",
         receive_noise_payload_type=receive_noise,
+        keys=keys,
     )
 
 
@@ -382,11 +406,12 @@ def _audio(
     local: LocalMedia,
     formats: list[Format],
     direction: str,
+    lines: list[crypto.Crypto],
     *,
     is_muxed: bool = False,
     has_metrics: bool = False,
 ) -> MediaDescription:
-    attributes: list[tuple[str, str | None]] = []
+    attributes: list[tuple[str, str | None]] = [("crypto", line.line()) for line in lines]
     for payload_type, encoding in formats:
         attributes.append(("rtpmap", f"{payload_type} {rtpmap_of(encoding)}"))
         parameters = parameters_of(encoding)
@@ -399,7 +424,8 @@ def _audio(
         attributes.append(("rtcp-xr", "voip-metrics"))
     attributes.append((direction, None))
     fixed: Attributes = tuple(attributes)
-    return MediaDescription("audio", local.port, PROTOCOL, tuple(str(form) for form, _ in formats), None, fixed)
+    protocol = crypto.SECURE if lines else PROTOCOL
+    return MediaDescription("audio", local.port, protocol, tuple(str(form) for form, _ in formats), None, fixed)
 
 
 def _describe(local: LocalMedia, media: tuple[MediaDescription, ...]) -> SessionDescription:

@@ -28,6 +28,10 @@ FULL_SDP = (
 )
 HOLD_SDP = b"v=0\no=- 1 2 IN IP4 0.0.0.0\ns= \nc=IN IP4 0.0.0.0\nt=0 0\nm=audio 4000 RTP/AVP 0\na=inactive\n"
 NOISE_FIRST_SDP = OFFER.replace(b"RTP/AVP 0 8", b"RTP/AVP 13 0 8")
+SECURE_SDP = OFFER.replace(b"RTP/AVP", b"RTP/SAVP") + (
+    b"a=crypto:2 AEAD_AES_128_GCM inline:AAECAwQFBgcICQoLDA0ODxAREhMUFRYXGBkaGw==|2^31 WSH=64 -x\r\n"
+    b"a=crypto:3 AES_CM_128_HMAC_SHA1_80 inline:PS1uQCVeeCFCanVmcjkpPywjNWhcYD0mXXtxaVBR|2^20|1:4 KDR=1\r\n"
+)
 
 URIS = (
     b"sip:alice@example.com",
@@ -128,7 +132,13 @@ def seeds() -> dict[str, dict[str, bytes]]:
             "bare": b"\n",
         },
         "sip_stack": {"call": call, "cancelled": cancelled, **sip},
-        "sdp": {"offer": OFFER, "full": FULL_SDP, "hold": HOLD_SDP, "noise-first": NOISE_FIRST_SDP},
+        "sdp": {
+            "offer": OFFER,
+            "full": FULL_SDP,
+            "hold": HOLD_SDP,
+            "noise-first": NOISE_FIRST_SDP,
+            "secure": SECURE_SDP,
+        },
         "rtp": {
             "plain": Packet(0, 65535, 2**32 - 1, 7, b"\xff" * 20).serialise(),
             "extended": extended.serialise(),

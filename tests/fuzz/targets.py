@@ -17,6 +17,8 @@ from agentstream.rtp.events import DigitReceiver
 from agentstream.rtp.matrix import HeaderMatrix
 from agentstream.rtp.packet import Packet
 from agentstream.sdp import (
+    OPTIONAL,
+    REQUIRED,
     LocalMedia,
     SessionDescription,
     accept_answer,
@@ -82,6 +84,11 @@ SDP_WORDS = (
     *(
         "G722/8000",
         "a=rtcp-mux\r\n",
+        "RTP/SAVP",
+        "a=crypto:1 AES_CM_128_HMAC_SHA1_80 inline:PS1uQCVeeCFCanVmcjkpPywjNWhcYD0mXXtxaVBR|2^20\r\n",
+        "AEAD_AES_128_GCM",
+        "|1:4",
+        " KDR=1",
         "a=rtcp-xr:voip-metrics\r\n",
         "L16/8000/1",
         "opus/48000/2",
@@ -254,8 +261,9 @@ OPTIONS = (
     b"From: <sip:fuzz@127.0.0.1>;tag=the-last-one\r\nTo: <sip:127.0.0.1>\r\nCall-ID: the-last-one\r\n"
     b"CSeq: 2147483647 OPTIONS\r\nMax-Forwards: 70\r\nContent-Length: 0\r\n\r\n"
 )
-LOCAL = LocalMedia("127.0.0.1", 20000, ("PCMU", "PCMA", "G722", "L16"))
+LOCAL = LocalMedia("127.0.0.1", 20000, ("PCMU", "PCMA", "G722", "L16"), srtp=OPTIONAL, random_bytes=bytes)
 OFFER = make_offer(LOCAL)
+SECURE_OFFER = make_offer(attrs.evolve(LOCAL, srtp=REQUIRED))
 
 
 def sdp(data: bytes) -> None:
@@ -267,6 +275,7 @@ def sdp(data: bytes) -> None:
         return
     _is_written_again(description)
     _accept(OFFER, description)
+    _accept(SECURE_OFFER, description)
     try:
         answer, plan = answer_offer(description, LOCAL)
     except RemoteProtocolError as error:
@@ -275,6 +284,7 @@ def sdp(data: bytes) -> None:
     assert len(answer.media) == len(description.media)
     assert parse_sdp(answer.serialise()) == answer
     assert plan.codec in LOCAL.codecs and 1 <= plan.ptime_ms <= 1000
+    assert (plan.keys is not None) == any(media.port and media.protocol == "RTP/SAVP" for media in answer.media)
     later = make_offer(LOCAL, answer)
     assert len(later.media) == len(answer.media)
     _accept(later, description)
