@@ -156,6 +156,8 @@ class Switchboard:
         route = config.route_of(called)
         if trunk is None:
             self._refuse(event, 403, f"{event.source.host} belongs to no trunk", reason="no trunk")
+        elif event.replaces is not None:
+            self._refuse(event, 403, "a call is not replaced by others", reason="replaces")
         elif route is None:
             self._refuse(event, 404, "no route leads to this number", reason="no route")
         elif self.plane.is_overloaded:

@@ -14,6 +14,8 @@ from agentstream.sip.gate import Guest
 from agentstream.sip.headers import Reason
 from agentstream.sip.hop import Hop
 from agentstream.sip.message import Request
+from agentstream.sip.replaces import Replaces
+from agentstream.sip.uri import Uri
 
 if TYPE_CHECKING:
     from agentstream.sip.session import Session
@@ -25,6 +27,7 @@ class InviteReceived:
 
     :ivar sdp: the offer; b"" when the caller wants ours.
     :ivar guest: whose credentials it came with.
+    :ivar replaces: the call whose place it wants to take (RFC 3891); ``Stack.replaced`` finds its session.
     """
 
     session: Session
@@ -32,6 +35,7 @@ class InviteReceived:
     source: Hop
     sdp: bytes
     guest: Guest = attrs.field(factory=Guest)
+    replaces: Replaces | None = None
 
 
 @attrs.frozen
@@ -57,11 +61,13 @@ class InviteRefused:
     """Our INVITE failed: a final refusal, 408 for no answer in time, 503 for an unreachable peer. The session is over.
 
     :ivar reason: status, phrase and what Warning or Reason added.
+    :ivar contacts: where a 3xx says to go, the dearest first.
     """
 
     session: Session
     status: int
     reason: str
+    contacts: tuple[Uri, ...] = attrs.field(default=(), eq=False)
 
 
 @attrs.frozen
@@ -196,6 +202,20 @@ class InfoAnswered:
 
 
 @attrs.frozen
+class ReferReceived:
+    """The peer, which may, sends us elsewhere; 202 has been sent. ``Stack.tell_referrer`` says what comes of it.
+
+    :ivar target: whom to call. :ivar replaces: the call there whose place ours shall take.
+    :ivar referred_by: its Referred-By (RFC 3892), for the request that follows; "" where there is none.
+    """
+
+    session: Session
+    target: Uri
+    replaces: Replaces | None
+    referred_by: str
+
+
+@attrs.frozen
 class ReferProgressed:
     """The far end is on its way to where our REFER sent it.
 
@@ -310,6 +330,7 @@ Event = (
     | SessionRefreshed
     | DigitReceived
     | InfoAnswered
+    | ReferReceived
     | ReferProgressed
     | ReferEnded
     | SessionEnded

@@ -26,7 +26,9 @@ from agentstream.sip.headers import format_reason
 from agentstream.sip.hop import Hop
 from agentstream.sip.info import Infos
 from agentstream.sip.message import Request, Response
+from agentstream.sip.permissions import NOTHING
 from agentstream.sip.refer import Referral
+from agentstream.sip.referred import Subscription
 from agentstream.sip.reinvite import MakeOffer, Reinvites
 from agentstream.sip.session_timer import SessionTimer
 from agentstream.sip.timers import T1, T2, Deadline
@@ -76,6 +78,7 @@ class Session:
     :ivar is_incoming: we are the UAS.
     :ivar sdp: our latest description.
     :ivar peer_allows: the methods that the peer's latest Allow named.
+    :ivar permissions: what the peer may ask of the call; set by the owner before it answers.
     """
 
     def __init__(self, stack: Stack, request: Request, remote: Hop, state: str, is_incoming: bool) -> None:
@@ -93,6 +96,8 @@ class Session:
         self.updates = Updates(self)
         self.infos = Infos(self)
         self.referral = Referral(self)
+        self.permissions = NOTHING
+        self.subscription = Subscription(self)
         self._offer_unanswered = not is_incoming and bool(request.body)
         self._pending: InviteServerTransaction | None = None
         self._unacknowledged: _Unacknowledged | None = None
@@ -113,6 +118,11 @@ class Session:
     def is_up(self) -> bool:
         """It was answered and has not ended."""
         return self.state in (ACCEPTED, CONFIRMED)
+
+    @property
+    def is_over(self) -> bool:
+        """It has ended, whatever is still owed for it."""
+        return self.state == ENDED
 
     @property
     def is_answering(self) -> bool:
@@ -155,13 +165,19 @@ class Session:
         """Our Contact in this session's messages on the hop."""
         return self.stack.listeners.contact(hop, is_secure=self.request.is_secure)
 
+    def our_allow(self) -> tuple[str, str]:
+        """Allow, as this peer is told it."""
+        name, methods = self.stack.capabilities[0]
+        return name, self.permissions.allow(methods)
+
     # -- commands that both roles know -------------------------------------------------------------
 
     def answer(self, sdp: bytes, now: float, headers: Fields = ()) -> None:
         """200 to the pending INVITE or re-INVITE."""
         transaction = self._take_pending()
         fields = [("Contact", self.contact(self.remote)), *checked(headers)]
-        fields += [*self.stack.capabilities, ("Supported", self.stack.supported)]
+        supported = self.permissions.supported(self.stack.supported)
+        fields += [self.our_allow(), *self.stack.capabilities[1:], ("Supported", supported)]
         fields += self.timer.answer(transaction.request, now)
         dialog = self.dialog
         assert dialog is not None
@@ -275,7 +291,7 @@ class Session:
     # -- requests inside the dialog ----------------------------------------------------------------
 
     def request_received(self, transaction: ServerTransaction, source: Hop, now: float) -> None:
-        """INVITE, BYE, OPTIONS, UPDATE, PRACK, INFO or NOTIFY with the dialog's tags; RFC 3261 section 12.2.2."""
+        """A request with the dialog's tags, other than ACK and CANCEL; RFC 3261 section 12.2.2."""
         request = transaction.request
         dialog = self.stack.dialog_of(request)
         assert dialog is not None
@@ -299,6 +315,8 @@ class Session:
             self.updates.received(transaction, source, now)
         elif request.method == "INFO":
             self.infos.received(transaction, source, now)
+        elif request.method == "REFER":
+            self.subscription.received(transaction, source, now)
         elif request.method == "NOTIFY":
             self.referral.notified(transaction, source, now)
         elif request.method == "PRACK":
@@ -463,6 +481,7 @@ class Session:
         self.updates.let_go(now)
         self.infos.let_go()
         self.referral.let_go()
+        self.subscription.let_go()
 
     def _forget(self, now: float) -> None:
         """Nothing is owed any more: out of the tables."""

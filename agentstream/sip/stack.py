@@ -12,7 +12,7 @@ from collections import Counter, deque
 from collections.abc import Callable, Iterable, Sequence
 
 from agentstream.errors import LocalProtocolError, RemoteProtocolError
-from agentstream.sip.capabilities import ALLOW, OPTIONS_FIELDS, SUPPORTED, inspect, label
+from agentstream.sip.capabilities import ALLOW, OPTIONS_FIELDS, SUPPORTED, answer_label, inspect, label
 from agentstream.sip.dialog import Dialog, DialogKey
 from agentstream.sip.digest import DigestClient
 from agentstream.sip.events import Event, InviteReceived, MessageDropped, RequestRefused, SourceBanned
@@ -23,8 +23,10 @@ from agentstream.sip.headers import format_warning
 from agentstream.sip.hop import Hop, Listener
 from agentstream.sip.message import Request, Response, build_response
 from agentstream.sip.parser import MalformedRequest, parse_message
+from agentstream.sip.permissions import NOTHING, Permissions
 from agentstream.sip.registrar import Registrar, RegistrarSettings
 from agentstream.sip.reinvite import MakeOffer
+from agentstream.sip.replaces import Replaces, find_replaced, read_replaces
 from agentstream.sip.routing import Listeners, NoTcp, reply_hop
 from agentstream.sip.session import Fields, Session, checked
 from agentstream.sip.session_timer import Intervals
@@ -61,7 +63,7 @@ class Stack:
 
     :ivar out: (bytes, hop) to send, oldest first. :ivar events: what happened, oldest first.
     :ivar is_draining: new calls and OPTIONS are answered 503; live calls go on.
-    :ivar counters: counts by name, such as ``received INVITE``, ``refused 403``, ``dropped``.
+    :ivar counters: counts by name, such as ``received INVITE``, ``sent INVITE 200``, ``refused 403``, ``dropped``.
 
     :param token: gives a fresh unpredictable word of letters and digits, at least 64 bits of it.
     :param is_allowed: whether this source address may send anything outside a dialog; others get 403 (and 400 for bad
@@ -257,6 +259,16 @@ class Stack:
         at the latest, unless the session ends."""
         session.refer(target, referred_by, within_s, now)
 
+    def tell_referrer(self, session: Session, status: int, phrase: str, now: float) -> None:
+        """What comes of ReferReceived: the statuses of the call that follows it, by NOTIFY. Behind a 2xx the session
+        ends soon, from either side; behind another final one it goes on as it was."""
+        session.subscription.tell(status, phrase, now)
+
+    def replaced(self, replaces: Replaces) -> Session:
+        """The session that an INVITE wants to take the place of; RemoteProtocolError with the status to refuse it with
+        where there is none (RFC 3891 section 3)."""
+        return find_replaced(self.dialogs, replaces)
+
     def hang_up(self, session: Session, now: float, reason: str = "", headers: Fields = ()) -> None:
         """BYE, CANCEL or a final refusal, whichever the state needs, with the reason in a Reason header (RFC 3326)."""
         session.hang_up(now, reason, headers)
@@ -273,6 +285,7 @@ class Stack:
         headers: Iterable[tuple[str, str]] = (),
         credentials: DigestClient | None = None,
         others: Sequence[Hop] = (),
+        permissions: Permissions = NOTHING,
     ) -> Session:
         """Call as UAC: INVITE ``target`` by way of ``hop``, whose ``local`` names the listener to send from.
 
@@ -280,15 +293,18 @@ class Stack:
         :param credentials: what 401 and 407 are answered with; without, they are refusals.
         :param others: tried in turn where that one does not answer within 5 s, is not reached, or answers 503; each
             that was followed by another is told as TargetFailed.
+        :param permissions: what the callee may ask of the call.
         """
         if not all(is_ip_address(one.host) for one in (hop, *others)):
             raise LocalProtocolError("the hop's host is not an IP address")
-        fields = [("Allow", ALLOW), ("User-Agent", self._product), *checked(headers)]
+        fields = [("Allow", permissions.allow(ALLOW)), ("User-Agent", self._product), *checked(headers)]
         # A reliable response to an INVITE without an offer would hold the callee's, and its PRACK our answer (RFC 3262
         # section 5); then the offer waits for the 2xx.
-        fields.append(("Supported", self.supported if sdp else "timer"))
+        fields.append(("Supported", permissions.supported(self.supported if sdp else "timer")))
         request = build_invite(self.listeners, hop, self.token, target, from_uri, to_uri, fields, sdp)
-        return OutgoingSession(self, request, hop, now, credentials, others)
+        session = OutgoingSession(self, request, hop, now, credentials, others)
+        session.permissions = permissions
+        return session
 
     # -- what sessions need ------------------------------------------------------------------------
 
@@ -320,7 +336,7 @@ class Stack:
         if status > 100:
             transaction.to_tag = to_tag = to_tag or request.to.tag or self.token()
         data = build_response(request, status, to_tag=to_tag, headers=headers, body=body)
-        self.counters[f"sent {status}"] += 1
+        self.counters[f"sent {answer_label(transaction.method, status)}"] += 1
         transaction.respond(status, data, now)
         if status >= 200:
             self._invites.pop(transaction, None)
@@ -396,9 +412,9 @@ class Stack:
     # -- responses ---------------------------------------------------------------------------------
 
     def _receive_response(self, response: Response, now: float) -> None:
-        self.counters[f"received {response.status}"] += 1
         try:
             cseq = response.cseq
+            self.counters[f"received {answer_label(cseq.method, response.status)}"] += 1
             # Looked at before anything changes, so that a broken one changes nothing.
             _ = response.to, response.from_, response.call_id
             key: Key = (response.via.branch, cseq.method)
@@ -560,7 +576,8 @@ class Stack:
         self.remember_dialog(session.dialog, session)
         self._invites[transaction] = session
         self.respond(transaction, 100, now)
-        self.events.append(InviteReceived(session, request, source, request.sdp, guest))
+        replaces = read_replaces(request.headers)
+        self.events.append(InviteReceived(session, request, source, request.sdp, guest, replaces))
 
     # -- the rest ----------------------------------------------------------------------------------
 
@@ -586,7 +603,7 @@ class Stack:
         seed = f"{self._tag_secret}{headers.get('via')}{headers.get('call-id')}{headers.get('cseq')}"
         tag = f"{zlib.crc32(seed.encode('utf-8', 'replace')):08x}"
         fields = [*challenges, ("Warning", self.warning(status, sentence))]
-        self.counters[f"sent {status}"] += 1
+        self.counters[f"sent {answer_label(request.method, status)}"] += 1
         self.out.append((build_response(request, status, to_tag=tag, headers=fields), hop))
 
     def _ignore(self, sentence: str, source: Hop) -> None:

@@ -20,6 +20,7 @@ from agentstream.sip.grammar import format_host
 from agentstream.sip.headers import Headers, NameAddr, format_reason
 from agentstream.sip.hop import Hop
 from agentstream.sip.message import Request, Response
+from agentstream.sip.redirect import contacts_of
 from agentstream.sip.reliable import read_rseq
 from agentstream.sip.routing import Listeners
 from agentstream.sip.session import (
@@ -230,7 +231,7 @@ class OutgoingSession(Session):
             return
         else:
             self.stack.timers.cancel_all(self)
-            self._end(now, InviteRefused(self, response.status, response.explain()))
+            self._end(now, InviteRefused(self, response.status, response.explain(), contacts_of(response)))
             self._forget(now)
 
     @property

@@ -62,7 +62,7 @@ class IncomingSession(Session):
             # RFC 3262 section 5: the first reliable response would have to hold our offer, and its PRACK the answer.
             raise LocalProtocolError("the caller has left the offer to us, and there is none before the answer")
         assert self.dialog is not None
-        fields = [("Contact", self.contact(self.remote)), self.stack.capabilities[0], *checked(headers)]
+        fields = [("Contact", self.contact(self.remote)), self.our_allow(), *checked(headers)]
         fields += [("Record-Route", value) for value in asked.headers.get_all("record-route")]
         if sdp:
             self.sdp = sdp

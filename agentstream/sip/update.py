@@ -77,7 +77,7 @@ class Updates:
         dialog = session.dialog_with(transaction.request)
         if transaction.method == "UPDATE":
             dialog.refresh_target(transaction.request)
-        fields = [("Contact", session.contact(dialog.source)), self._stack.capabilities[0]]
+        fields = [("Contact", session.contact(dialog.source)), session.our_allow()]
         if session.is_up and transaction.method == "UPDATE":
             fields += session.timer.answer(transaction.request, now)
         if sdp:

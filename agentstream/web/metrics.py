@@ -237,21 +237,23 @@ class NodeMetrics:
         others: Counter[str] = Counter()
         refused: list[tuple[tuple[str, ...], float]] = []
         for name, count in sorted(self.edge.stack.counters.items()):
-            direction, _, what = name.partition(" ")
+            direction, *what = name.split(" ")
             if direction == "refused":
-                refused.append(((what,), count))
-            elif what:
-                kinds["responses" if what.isdigit() else "requests", direction].append(((what,), count))
+                refused.append((tuple(what), count))
+            elif direction in ("received", "sent"):
+                kinds["responses" if len(what) == 2 else "requests", direction].append((tuple(what), count))
             else:
                 others[name] = count
         for (kind, direction), values in kinds.items():
-            label = "method" if kind == "requests" else "status"
-            yield self._counter(f"sip_{kind}_{direction}", f"SIP {kind} {direction}, by {label}.", values, label)
+            labels = ("method", "status") if kind == "responses" else ("method",)
+            shown = " and ".join(labels)
+            yield self._counter(f"sip_{kind}_{direction}", f"SIP {kind} {direction}, by {shown}.", values, *labels)
         yield self._counter("sip_refused", "SIP requests refused outside of calls, by status.", refused, "status")
         yield self._count("sip_dropped", "What came to a SIP port and is no SIP.", others["dropped"])
         yield self._count("sip_challenged", "Requests that were asked for credentials.", others["challenged"])
         yield self._count("sip_ignored", "Requests of strangers that got no answer.", others["ignored"])
         yield self._count("sip_banned", "Times that a source was ignored for a while.", others["banned"])
+        yield self._count("sip_unsent", "SIP messages that the network refused.", others["send failed"])
         yield self._count("sip_keepalives", "Keep-alives (RFC 5626).", others["keepalives"])
         registered = GaugeMetricFamily(
             "agentstream_trunk_registered",

@@ -72,7 +72,7 @@ def test_what_happens_is_counted_where_it_happens(tmp_path: Path) -> None:
         assert during["agentstream_recordings"] == 1
         assert during["agentstream_rtp_received_total"] == 50
         assert during["agentstream_sip_requests_received_total{method=INVITE}"] == 1
-        assert during["agentstream_sip_responses_sent_total{status=200}"] == 1
+        assert during["agentstream_sip_responses_sent_total{method=INVITE,status=200}"] == 1
         assert 0.02 <= during["agentstream_playout_delay_most_seconds"] <= 0.4
         phone.hang_up()
         stranger = server.phone()
@@ -217,3 +217,9 @@ def test_a_clear_before_the_first_packet_is_no_measurement() -> None:
         [ended] = server.events("stream_ended")
     assert "to_wire_p50_ms" not in ended.fields
     assert ended.fields["queued_most_ms"] == 0
+
+
+def test_what_the_network_refuses_is_counted_and_the_page_is_still_there() -> None:
+    with ServerUnderTest(bot_flow(), {**HTTP, "route": [{"to": "1000", "flow": "main"}]}) as server:
+        server.service.edge.stack.counters["send failed"] += 2
+        assert metrics(server)["agentstream_sip_unsent_total"] == 2

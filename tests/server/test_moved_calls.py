@@ -357,6 +357,18 @@ class TestTransfer:
             server.advance(0.2)
             assert phone.replies[-1].status == 603 and not phone.is_over
 
+    @pytest.mark.rfc(3891)
+    @pytest.mark.parametrize("require", ["", "Require: replaces\r\n"])
+    def test_nobody_else_replaces_a_call(self, require: str) -> None:
+        with ServerUnderTest(bot_flow()) as server:
+            server.bot(Echo)
+            phone = server.call()
+            other = server.phone()
+            tags = f"to-tag={phone.sip.remote_tag};from-tag={phone.sip.local_tag}"
+            other.dial(headers=f"Replaces: {phone.sip.call_id};{tags}\r\n{require}")
+            server.advance(0.2)
+            assert other.statuses[-1] == 403 and not phone.is_over
+
 
 class TestWhatIsTold:
     FLOW: ClassVar[dict[str, Any]] = {"start": "tells", "step": {"tells": {"applet": "tells"}}}

@@ -1,4 +1,4 @@
-"""Transfers (RFC 3515, RFC 3891, RFC 3892): those that we ask for, and those that others ask us for."""
+"""Transfers that we ask for (RFC 3515, RFC 3892); others ask us for none unless the owner of the stack says so."""
 
 from __future__ import annotations
 
@@ -148,7 +148,7 @@ def test_a_notify_of_something_else() -> None:
 
 @EITHER
 def test_we_are_not_transferred(begin: Begin) -> None:
-    """Whom we call is not for whoever calls us to say."""
+    """Whom we call is not for whoever calls us to say, unless the owner of the stack says so (test_sip_referred.py)."""
     bench, peer = Bench(), SipPeer()
     session = begin(bench, peer)
     refusal = read(bench.receive(peer.request("REFER", headers="Refer-To: <sip:+9999@expensive.example>\r\n"))[0])
@@ -163,20 +163,7 @@ def test_nor_outside_a_call() -> None:
 
 
 @pytest.mark.rfc(3891)
-@pytest.mark.parametrize("require", [False, True])
-def test_a_call_is_not_replaced(require: bool) -> None:
-    bench, peer = Bench(), SipPeer()
-    session = answered_by_us(bench, peer)
-    assert session.dialog is not None
-    headers = f"Replaces: {peer.call_id};to-tag={session.dialog.local_tag};from-tag={peer.local_tag}\r\n"
-    headers += "Require: replaces\r\n" if require else ""
-    refusal = read(bench.receive(SipPeer().invite(headers=headers))[0])
-    assert refusal.status == (420 if require else 403)
-    assert session.state == "confirmed"
-
-
-@pytest.mark.rfc(3891)
-def test_an_ordinary_call_is_none() -> None:
+def test_an_ordinary_call_replaces_none() -> None:
     bench = Bench()
     bench.receive(SipPeer().invite(SDP))
-    bench.event(InviteReceived)
+    assert bench.event(InviteReceived).replaces is None
