@@ -5,7 +5,7 @@ path for as long as they need it: one that sends a digit (RFC 4733), and one who
 20 ms only (two of 10 ms each).
 
 All rows are coded as PCMU at once; those of another codec without a memory are coded again, a codec at a time, and
-those of one with a memory row by row.
+those of one with a memory row by row. Packets of rows with keys of SRTP are protected where they lie.
 """
 
 from __future__ import annotations
@@ -20,6 +20,7 @@ import numpy.typing as npt
 from agentstream.audio import g711
 from agentstream.audio.codecs import Codec, Coder, codecs
 from agentstream.audio.codecs.pcmu import CODEC as PCMU
+from agentstream.media import srtp
 from agentstream.media.ports import Address
 from agentstream.rtp.events import EventPacket, packets_of_digit
 
@@ -65,6 +66,19 @@ class _Coded:
     parameters: str
 
 
+@attrs.define
+class _Secured:
+    """A row whose packets are SRTP.
+
+    :ivar pointer: to its packet, ``length`` bytes long. :ivar packet: that packet when it is protected.
+    """
+
+    context: srtp.Context
+    pointer: srtp.Pointer
+    length: int
+    packet: memoryview
+
+
 class Egress:
     """The packets that leave, one row each.
 
@@ -73,7 +87,7 @@ class Egress:
 
     def __init__(self, rows: int) -> None:
         longest = max(codec.frame_bytes for codec in codecs())
-        self._packets = np.zeros((rows, HEADER + longest), np.uint8)
+        self._packets = np.zeros((rows, HEADER + longest + srtp.TRAILER), np.uint8)
         self._packets[:, 0] = 0x80
         self._sequence_field = self._packets[:, 2:4].view(">u2")[:, 0]
         self._timestamp_field = self._packets[:, 4:8].view(">u4")[:, 0]
@@ -99,6 +113,9 @@ class Egress:
         self._marked: list[int] = []
         self._direct: list[tuple[ConnectedSender, memoryview, int]] = []
         self._common: list[tuple[Sender, memoryview, Address, int]] = []
+        self._secured: dict[int, _Secured] = {}
+        self._protected: list[tuple[_Secured, ConnectedSender, int]] = []
+        self._count = srtp.new_count()
         self.sent = np.zeros(rows, np.int64)
         self.octets = np.zeros(rows, np.int64)
         self._payload_octets = np.full(rows, FRAME, np.int64)
@@ -128,17 +145,20 @@ class Egress:
         may_send: bool,
         is_halved: bool,
         parameters: str = "",
+        context: srtp.Context | None = None,
     ) -> None:
         """Where a row's packets go, in which codec, or that it must be silent for now.
 
         :param is_halved: two packets of 10 ms a slot (a=maxptime below 20).
         :param parameters: what the far end's ``a=fmtp`` says of the codec.
+        :param context: what protects them; None: they are sent as they are.
         """
         begins = may_send and not self._sends[row]
         self._units[row] = codec.units
         self._addresses[row] = address
         self._seconds.pop(row, None)
         self._code(row, codec, parameters)
+        self._secure(row, context)
         self._payload_octets[row] = len(self._views[row]) - HEADER
         self._payload_type[row] = payload_type
         self._packets[row, 1] = payload_type
@@ -163,6 +183,14 @@ class Egress:
             self._coded[row] = _Coded(codec, codec.make_coder(parameters), parameters)
         self._views[row] = self._packets[row, : HEADER + codec.frame_bytes].data
         self._list_others()
+
+    def _secure(self, row: int, context: srtp.Context | None) -> None:
+        if context is None:
+            self._secured.pop(row, None)
+            return
+        length = len(self._views[row])
+        whole = self._packets[row].data
+        self._secured[row] = _Secured(context, srtp.pointer_to(whole), length, whole[: length + context.tag])
 
     def _list_others(self) -> None:
         plain = [(codec, row) for row, codec in self._codecs.items() if codec.encode is not None]
@@ -206,6 +234,7 @@ class Egress:
         self._sends[row] = False
         self._sockets[row] = self._addresses[row] = None
         self._connected.pop(row, None)
+        self._secured.pop(row, None)
         self._halved.discard(row)
         self._digits.pop(row, None)
         if self._codecs.pop(row, None) is not None:
@@ -221,13 +250,19 @@ class Egress:
         self._marked.append(row)
 
     def _list_common(self) -> None:
-        self._direct, self._common = [], []
+        self._direct, self._common, self._protected = [], [], []
         for row in np.flatnonzero(self._sends).tolist():
             if row in self._halved or row in self._digits or row in self._varying:
                 continue
             socket, address, view = self._sockets[row], self._addresses[row], self._views[row]
             send, connected = self._connected.get(row, (None, None))
-            if send is not None and connected == address:
+            is_direct = send is not None and connected == address
+            if row in self._secured:
+                if not is_direct:
+                    send = None if socket is None or address is None else _bound(socket, address)
+                if send is not None:
+                    self._protected.append((self._secured[row], send, row))
+            elif send is not None and is_direct:
                 self._direct.append((send, view, row))
             elif socket is not None and address is not None:
                 self._common.append((socket, view, address, row))
@@ -273,6 +308,8 @@ class Egress:
                 sendto(packet, address)
             except OSError:  # a full socket buffer, or ICMP's answer to an earlier packet
                 refused[row] += 1
+        if self._protected:
+            self._send_protected()
         sends = self._sends[:high]
         np.add(self._sequence[:high], sends, out=self._sequence[:high])
         np.add(self.sent[:high], sends, out=self.sent[:high])
@@ -285,6 +322,22 @@ class Egress:
             for row in self._marked:
                 self._packets[row, 1] = self._payload_type[row]
             self._marked.clear()
+
+    def _send_protected(self) -> None:
+        count, protect, refused = self._count, srtp.protect, self.refused
+        for secured, send, row in self._protected:
+            count[0] = secured.length
+            if protect(secured.context.srtp, secured.pointer, count):
+                refused[row] += 1
+                continue
+            try:
+                send(secured.packet)
+            except ConnectionRefusedError:
+                refused[row] += 1
+                with suppress(OSError):
+                    send(secured.packet)
+            except OSError:
+                refused[row] += 1
 
     def _code_varying(self, row: int, coded: _Coded, samples: npt.NDArray[np.int16]) -> None:
         """Code a row whose payloads have no fixed length; of two packets of 10 ms the second waits."""
@@ -347,13 +400,27 @@ class Egress:
     def _send_one(self, row: int, packet: bytearray | memoryview) -> None:
         socket, address = self._sockets[row], self._addresses[row]
         if socket is not None and address is not None:
+            secured = self._secured.get(row)
             try:
-                socket(memoryview(packet), address)
+                socket(memoryview(packet) if secured is None else self._protect(secured.context, packet), address)
             except OSError:
                 self.refused[row] += 1
+
+    def _protect(self, context: srtp.Context, packet: bytearray | memoryview) -> memoryview:
+        """A copy of a packet, protected."""
+        copy, count = bytearray(len(packet) + srtp.TRAILER), self._count
+        copy[: len(packet)] = packet
+        count[0] = len(packet)
+        if srtp.protect(context.srtp, srtp.pointer_to(copy), count):
+            raise OSError("libsrtp has refused to protect a packet")
+        return memoryview(copy)[: count[0]]
 
     def jump(self, high: int, slots: int) -> None:
         """Slots that were never sent: the timestamps leap over them, and the next packet carries the marker."""
         self._timestamp[:high] += self._units[:high] * np.uint32(slots)
         for row in np.flatnonzero(self._sends[:high]).tolist():
             self._mark(row)
+
+
+def _bound(send: Sender, address: Address) -> ConnectedSender:
+    return lambda packet: send(packet, address)

@@ -34,6 +34,7 @@ from agentstream.media.measure import LegStatistics, LegTotals, TimeHistogram
 from agentstream.media.playback import Playback, PlaybackBudget
 from agentstream.media.playback_bank import PlaybackBank
 from agentstream.media.ports import READS_A_TICK, Address, DatagramPorts, Pass
+from agentstream.media.protection import Protection
 from agentstream.media.rates import STREAM_RATES_HZ, StreamRate
 from agentstream.media.reception import Reception
 from agentstream.media.recording import Tapes
@@ -135,7 +136,9 @@ class MediaPlane:
             self._playout_ms,
             self._late,
         )
-        self._collisions = Collisions(self._egress, self._reports.leave_ssrc, random_bits)
+        self._protection = Protection(rows, self._reception.inbox, self._reception.views, self._reception.refused)
+        self._reports.protect = self._protection.protect_control
+        self._collisions = Collisions(self._egress, self._leave_ssrc, random_bits)
         self._reception.on_source = self._reports.on_source = self._collisions.meet
         self._silence = SilenceWatch(rows, settings.silence_event_s, settings.rtp_timeout_s)
         self._tracks = {INBOUND: Track(rows, RATE_HZ), OUTBOUND: Track(rows, RATE_HZ)}
@@ -233,7 +236,8 @@ class MediaPlane:
         self._reception.open(row)
         self._speech.open(row)
         self.chunk_waits.open(row)
-        self._egress.open(row, self._ports.sender(row), bits(32), bits(16), bits(32))
+        # RFC 3711 section 3.3.1: a first number in the lower half leaves no doubt about the rollover counter.
+        self._egress.open(row, self._ports.sender(row), bits(32), bits(15), bits(32))
         playback = self._playback.open(row, self.budget, self.settings.playback_ms)
         leg = MediaLeg(self, row, port, playback)
         self._legs[row] = leg
@@ -320,6 +324,8 @@ class MediaPlane:
         for _ in range(READS_A_TICK):
             if not self._ports.receive(views, arrived):
                 return
+            if not self._protection.is_idle:
+                self._protection.open(arrived, now)
             self._reception.take(arrived, self._tick_number, now)
             if arrived.control:
                 self._reports.receive(arrived.control, self._tick_number, now)
@@ -440,7 +446,14 @@ class MediaPlane:
         self._reports.describe(row, plan, signalling_host, senders, self._clock.seconds())
         self._silence.describe(row, plan.may_receive and plan.remote_port > 0, self._tick_number)
         is_halved = plan.maxptime_ms is not None and plan.maxptime_ms < 20
-        self._egress.direct(row, address, plan.send_payload_type, codec, plan.may_send, is_halved, plan.parameters)
+        context = self._protection.describe(row, plan.keys, self._clock.seconds())
+        self._egress.direct(
+            row, address, plan.send_payload_type, codec, plan.may_send, is_halved, plan.parameters, context
+        )
+
+    def _leave_ssrc(self, row: int, other: int, now: float) -> None:
+        self._reports.leave_ssrc(row, other, now)
+        self._protection.forget_ssrc(row, self._egress.ssrc(row))
 
     def _make_wide(self) -> WideRows:
         settings = self.settings
@@ -551,6 +564,7 @@ class MediaPlane:
         del self._legs[row]
         self._reports.close(row, self._clock.seconds())
         self._collisions.close(row)
+        self._protection.close(row)
         self._silence.close(row)
         self._egress.close(row)
         self._reception.close(row)

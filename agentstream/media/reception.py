@@ -41,6 +41,7 @@ class Reception:
     """The receive side of all rows of one media rate.
 
     :param rows: how many rows there can be.
+    :ivar inbox: uint8 (rows, PACKET_CAPACITY): what a pass brings; ``views`` its rows.
     :ivar coded: where payloads of codecs with a memory wait, once there is one, and ``packets`` those of such codecs
         whose payloads have no fixed length.
     """
@@ -49,11 +50,11 @@ class Reception:
         self._rings = rings
         self.coded: Rings | None = None
         self.packets: PacketRings | None = None
-        self._inbox = np.zeros((rows, PACKET_CAPACITY), np.uint8)
-        self.views = [datagram.data for datagram in self._inbox]
+        self.inbox = np.zeros((rows, PACKET_CAPACITY), np.uint8)
+        self.views = [datagram.data for datagram in self.inbox]
         self._headers = HeaderMatrix(rows)
         self._expected = ExpectedPackets(rows)
-        self._datagrams = self._inbox[:0]  # those that are being parsed
+        self._datagrams = self.inbox[:0]  # those that are being parsed
         self._lengths = np.zeros(rows, np.int32)
         self._codecs = codecs()
         self._is_packet = np.array([codec.units_of is not None for codec in self._codecs])
@@ -175,18 +176,18 @@ class Reception:
         lengths[:] = arrived.lengths
         latched = self.latched
         strangers = [at for at in arrived.others if latched[arrived.rows[at]] != arrived.sources[at]]
-        is_next = self._expected.match(rows, self._inbox[:count], lengths)
+        is_next = self._expected.match(rows, self.inbox[:count], lengths)
         is_next[strangers] = False
         if is_next.all():
-            self._go_on(rows, self._inbox[:count], lengths, tick, now)
+            self._go_on(rows, self.inbox[:count], lengths, tick, now)
             return
         if is_next.any():
-            self._go_on(rows[is_next], self._inbox[:count][is_next], lengths[is_next], tick, now)
+            self._go_on(rows[is_next], self.inbox[:count][is_next], lengths[is_next], tick, now)
             others = np.flatnonzero(~is_next)
-            rows, lengths, datagrams = rows[others], lengths[others], self._inbox[others]
+            rows, lengths, datagrams = rows[others], lengths[others], self.inbox[others]
             sources = [arrived.sources[at] for at in others.tolist()]
         else:
-            datagrams, sources = self._inbox[:count], arrived.sources
+            datagrams, sources = self.inbox[:count], arrived.sources
         self._hear(rows, datagrams, lengths, sources, tick, now)
 
     def _go_on(

@@ -156,6 +156,8 @@ class Reports:
         self.heard_tick = np.zeros(rows, np.int64)
         # Somebody reports as this SSRC, from this host: why that is not believed, or None.
         self.on_source: Callable[[int, int, str, float], str | None] = lambda row, ssrc, host, now: None
+        # What is to leave of a row's packet.
+        self.protect: Callable[[int, bytes], bytes] = lambda row, packet: packet
 
     def describe(
         self, row: int, plan: MediaPlan, signalling_host: str, senders: tuple[Sender, Sender], now: float
@@ -225,7 +227,7 @@ class Reports:
         send = session.to_rtp if session.plan.is_muxed else session.to_rtcp
         session.sent_before = (int(self._egress.sent[row]), session.sent_before[0])
         try:
-            send(memoryview(compound(report, names, *metrics, *rest)), address)
+            send(memoryview(self.protect(row, compound(report, names, *metrics, *rest))), address)
         except OSError:  # a full socket buffer, or ICMP's answer to an earlier packet
             self._egress.refused[row] += 1
             return
