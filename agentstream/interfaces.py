@@ -171,6 +171,47 @@ class TransferEnd:
     reason: str
 
 
+@attrs.frozen
+class ConnectSpec:
+    """Whom a caller is to be connected with.
+
+    :ivar to: phones that register here by their users, numbers of trunks, and ``sip:``, ``sips:`` or ``tel:`` URIs.
+    :ivar timeout_s: how long they may ring; ``in_turn``, each of them.
+    :ivar in_turn: one after the other; False rings all at once.
+    :ivar caller: who they are told calls: a number, a name, or a SIP URI; "" for who calls us.
+    :ivar ringback: a sound file for the caller while it rings, again and again; None for a tone.
+    :ivar record: what they say to each other is recorded, on the caller's two channels.
+    """
+
+    to: tuple[str, ...]
+    timeout_s: float = 30
+    in_turn: bool = False
+    caller: str = ""
+    ringback: Path | None = None
+    record: bool = False
+
+
+@attrs.frozen
+class ConnectEnd:
+    """What became of it.
+
+    :ivar outcome: ``done`` (they talked), ``busy``, ``no_answer`` or ``failed``.
+    :ivar status: the SIP status that says so; 200 where somebody answered, 0 where nobody was asked to the end.
+    :ivar target: who answered, as ``to`` names it; "" for nobody.
+    :ivar talked_s: seconds that they could talk.
+    :ivar by: who ended a conversation: ``caller``, ``callee`` or ``server``; "" where there was none.
+    :ivar causes: why the callee's side ended it, where it says so.
+    """
+
+    outcome: str
+    status: int
+    reason: str
+    target: str = ""
+    talked_s: float = 0.0
+    by: str = ""
+    causes: tuple[EndCause, ...] = ()
+
+
 class IStream(Interface):
     """One open WebSocket session to a bot."""
 
@@ -230,6 +271,13 @@ class ICall(Interface):
 
         Fires when it has said what became of it, or after ``timeout_s``; never errbacks. Whatever became of it, this
         call is up until somebody hangs up.
+        """
+
+    def connect(spec: ConnectSpec) -> Deferred[ConnectEnd]:
+        """Ring somebody and connect the caller with whoever answers; fires when they have talked, or nobody answered.
+
+        The caller is answered when the other end is, unless he has been before; until then he hears that it rings.
+        Never errbacks. A cancel, the end of the step and the caller's hanging up end it, whatever it has come to.
         """
 
     def play(audio: Audio | Path) -> Deferred[None]:

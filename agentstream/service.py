@@ -11,7 +11,7 @@ import secrets
 import signal
 import socket
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from types import FrameType
 from typing import Any
 
@@ -29,6 +29,8 @@ from agentstream.audio.neural import States
 from agentstream.config.addresses import Listener
 from agentstream.errors import AgentstreamError, ConfigError, StartError
 from agentstream.flow.access import make_gate
+from agentstream.flow.connecting import connector_of
+from agentstream.flow.dialer import Dialer
 from agentstream.flow.loader import SAMPLE, Loaded, load
 from agentstream.flow.phones import Phones
 from agentstream.flow.prompts import Prompts
@@ -47,6 +49,7 @@ from agentstream.net.tls import TlsFiles
 from agentstream.net.trace import SipTrace
 from agentstream.sip.events import BindingsChanged, Event, RegistrationChanged
 from agentstream.sip.grammar import format_host
+from agentstream.sip.registrar import Binding
 from agentstream.sip.session_timer import Intervals
 from agentstream.testing.bot import DEFAULT_LISTEN, echo_bot_service
 from agentstream.web.counts import CallCounts
@@ -128,6 +131,7 @@ class NodeService(Service):
         self.plane: MediaPlane
         self.phones: Phones | None = None
         self.switchboard: Switchboard
+        self.dialer: Dialer
         self.registrations: Registrations
         self.recordings: Recordings
 
@@ -210,6 +214,20 @@ class NodeService(Service):
             self._new_sid,
             _bits,
         )
+        self.dialer = Dialer(
+            reactor,
+            lambda: self._loaded.config,
+            self.edge,
+            self.plane,
+            self.switchboard.streams,
+            self.recordings,
+            self.switchboard.admission,
+            self.switchboard.legs,
+            self._bindings,
+            new_token,
+            _bits,
+        )
+        self.switchboard.connector = connector_of(self.dialer)
         try:
             self._try_media_port(ports)
             if self.phones is not None:
@@ -241,6 +259,9 @@ class NodeService(Service):
             self._take_signals()
         if self._collector is not None:
             self._collector.start()
+
+    def _bindings(self, user: str) -> Sequence[Binding]:
+        return () if self.phones is None else self.phones.bindings(user)
 
     def _handle(self, event: Event) -> None:
         if isinstance(event, RegistrationChanged):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fnmatch
 import ipaddress
 
 import attrs
@@ -108,6 +109,13 @@ class Trunk:
         example='"sip:carrier.example.com"',
         check=or_empty(expect_server),
     )
+    numbers: tuple[str, ...] = setting(
+        default=(),
+        doc="The numbers that it is called for: globs (`*`, `?`, `[...]`) on the whole number. Of all trunks the first"
+        " match wins; a number that no trunk has is not called.",
+        example='["+49*", "0*"]',
+        check=expect_name,
+    )
     max_calls: int = setting(
         default=0,
         doc="Calls of this trunk at once; the next one is answered 486. 0: as many as the node takes.",
@@ -158,6 +166,10 @@ class Trunk:
     def is_known_by_digest(self) -> bool:
         """Its user and password let it in, from its addresses or from anywhere."""
         return self.known_by != "address"
+
+    def reaches(self, number: str) -> bool:
+        """Calls of ours to this number go here."""
+        return bool(self.server) and any(fnmatch.fnmatchcase(number, pattern) for pattern in self.numbers)
 
     def is_from(self, host: str) -> bool:
         """This address belongs to the trunk; False for what is no IP address."""

@@ -12,6 +12,7 @@ The same words are understood in the options class of an applet, where a drop-in
 ``file``      a path must be a file: ``"audio"`` that libsndfile can read, ``"certificates"`` in PEM, ``"any"``
 ``folder``    True: a path must be an existing folder
 ``least``     a list must have at least this many items
+``alone``     True: a list of one string may be given as that string
 ``setting``   an applet's option that the step does not set takes this setting of the node, such as ``stream.chunk_ms``
 ``secret``    True: the value is in no message, and in no repr where :func:`setting` made the field
 ``check``     a function of one value (each item of a list) that returns what was expected, or "" when it is satisfied
@@ -27,7 +28,7 @@ import attrs
 WORDS = frozenset(
     (
         *("doc", "unit", "range", "multiple", "choices", "example", "url"),
-        *("file", "folder", "least", "setting", "secret", "check"),
+        *("file", "folder", "least", "alone", "setting", "secret", "check"),
     )
 )
 

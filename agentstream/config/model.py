@@ -78,6 +78,10 @@ class Config:
         """The phones."""
         return {phone.user: phone for phone in self.phone}
 
+    def trunk_to(self, number: str) -> Trunk | None:
+        """The first trunk that this number is called by."""
+        return next((trunk for trunk in self.trunk if trunk.reaches(number)), None)
+
     def route_of(self, user: str) -> Route | None:
         """The first route for this user part of a Request-URI."""
         return next((route for route in self.route if route.is_for(user)), None)

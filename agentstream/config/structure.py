@@ -146,7 +146,8 @@ def expected(hint: Any, words: Mapping[str, Any] | None = None) -> str:
     if typing.get_origin(hint) in (tuple, list):
         many = _MANY_WORDS.get(typing.get_args(hint)[0], "tables, each under double brackets")
         least = f" of {words['least']} or more" if words.get("least") else " of"
-        return f"a list{least} {many}" + (f", such as {words['example']}" if "example" in words else "")
+        alone = f"{_TYPE_WORDS[typing.get_args(hint)[0]]} or " if words.get("alone") else ""
+        return f"{alone}a list{least} {many}" + (f", such as {words['example']}" if "example" in words else "")
     if attrs.has(hint) and hint is not PortRange:
         return "a table"
     if "choices" in words:
@@ -221,6 +222,8 @@ def _read_field(value: Any, hint: Any, words: Mapping[str, Any]) -> Any:
 
 
 def _read_list(value: Any, inner: Any, words: Mapping[str, Any]) -> tuple[Any, ...]:
+    if words.get("alone") and isinstance(value, str):
+        return (_read_field(value, inner, {word: words[word] for word in ("check",) if word in words}),)
     if not isinstance(value, list) or len(value) < words.get("least", 0):
         raise _Refused(mismatch(value, expected(tuple[inner, ...], words)))
     made: list[Any] = []
@@ -416,9 +419,12 @@ def _check_accounts(config: Config, file: str) -> Iterable[Problem]:
     first: dict[str, str] = {}
     for index, trunk in enumerate(config.trunk):
         path = f"trunk[{index}]"
-        if trunk.known_by != "digest" and not trunk.address:
+        is_only_called = bool(trunk.server) and trunk.known_by == "address"
+        if trunk.known_by != "digest" and not trunk.address and not is_only_called:
             sentence = f'is empty while known_by is "{trunk.known_by}"; expected addresses, or known_by = "digest"'
             yield Problem(file, f"{path}.address", sentence)
+        if trunk.numbers and not trunk.server:
+            yield Problem(file, f"{path}.server", "is empty while numbers is not; expected where they are called")
         if bool(trunk.user) != bool(trunk.password):
             name, other = ("password", "user") if trunk.user else ("user", "password")
             yield Problem(file, f"{path}.{name}", f"is empty while {other} is not; expected both, or neither")

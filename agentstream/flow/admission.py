@@ -1,4 +1,4 @@
-"""How many calls there may be: of the node, of a trunk, from one address, at once and a second.
+"""How many calls there may be: of the node, of a trunk, from one address, at once and a second; in and out.
 
 A full trunk is answered 486, as a full bundle of lines is: only this trunk is meant, and a proxy or a carrier that
 reads 503 would take the whole node out of its list. What concerns the node, or is over in a second, is 503 with
@@ -67,9 +67,10 @@ class _Rates:
 
 @attrs.define
 class Admission:
-    """The calls that came in and are up, counted by whom they are of."""
+    """The calls that came in, and those of ours, counted by whom they are of."""
 
     _by_call: dict[str, tuple[str, str]] = attrs.Factory(dict)
+    _outgoing: dict[object, str] = attrs.Factory(dict)
     _by_trunk: Counter[str] = attrs.Factory(Counter)
     _by_source: Counter[str] = attrs.Factory(Counter)
     _node: _Rates = attrs.Factory(_Rates)
@@ -106,10 +107,42 @@ class Admission:
         """Why nobody at all may call in now; "" while somebody may."""
         kept = config.access.reserved_calls
         room = config.media.max_calls - kept
-        if len(self._by_call) < room:
+        if len(self._by_call) < room and not self._is_full(config):
             return ""
         also = f", and {kept} more are kept for calls that we make" if kept else ""
         return f"all {max(0, room)} calls of this node are up ([media] max_calls){also}"
+
+    def _is_full(self, config: Config) -> bool:
+        return len(self._by_call) + len(self._outgoing) >= config.media.max_calls
+
+    def ask_out(self, config: Config, trunk: Trunk, now: float) -> Denial | None:
+        """Whether one more call of ours may go out by this trunk; None lets it, and its rate has been charged. It may
+        take what ``reserved_calls`` keeps from others."""
+        if self._is_full(config):
+            return Denial(503, "node full", f"all {config.media.max_calls} calls of this node are up")
+        if trunk.max_calls and self._by_trunk[trunk.name] >= trunk.max_calls:
+            return Denial(503, "trunk full", f"all {trunk.max_calls} calls of this trunk are up")
+        if self._trunks.wait_s(trunk.name, trunk.calls_per_second, now):
+            sentence = f"more than {trunk.calls_per_second:g} new calls a second are too many for this trunk"
+            return Denial(503, "trunk rate", sentence)
+        self._trunks.take(trunk.name, trunk.calls_per_second, now)
+        return None
+
+    def begin_out(self, leg: object, trunk: str) -> None:
+        """A call of ours is under way; ``leg`` is what :meth:`end_out` knows it by."""
+        self._outgoing[leg] = trunk
+        self._by_trunk[trunk] += 1
+
+    def end_out(self, leg: object) -> None:
+        """It is over; harmless for one that never was."""
+        trunk = self._outgoing.pop(leg, None)
+        if trunk is not None:
+            self._forget(self._by_trunk, trunk)
+
+    @property
+    def outgoing(self) -> int:
+        """Calls of ours that are up or under way."""
+        return len(self._outgoing)
 
     def begin(self, call: str, trunk: str, source: str) -> None:
         """It was let in and is up."""
@@ -123,9 +156,13 @@ class Admission:
         if known is None:
             return
         for count, name in zip((self._by_trunk, self._by_source), known, strict=True):
-            count[name] -= 1
-            if count[name] <= 0:
-                del count[name]
+            self._forget(count, name)
+
+    @staticmethod
+    def _forget(count: Counter[str], name: str) -> None:
+        count[name] -= 1
+        if count[name] <= 0:
+            del count[name]
 
     def calls_of(self, trunk: str) -> int:
         """Calls of this trunk that are up."""

@@ -26,14 +26,33 @@ from agentstream.flow.listeners import Listeners
 from agentstream.flow.playlist import Playlist
 from agentstream.flow.prompts import Prompts
 from agentstream.flow.timeline import Timeline
-from agentstream.interfaces import Audio, CallerIdentity, EndCause, ICall, IRun, IStream, StreamSpec, TransferEnd
+from agentstream.interfaces import (
+    Audio,
+    CallerIdentity,
+    ConnectEnd,
+    ConnectSpec,
+    EndCause,
+    ICall,
+    IRun,
+    IStream,
+    StreamSpec,
+    TransferEnd,
+)
 
 T = TypeVar("T")
+
+Connector = Callable[["Call", ConnectSpec, Callable[[], None]], Deferred[ConnectEnd]]
+"""Connects a caller with somebody else, and calls the function when they can talk; see ``ICall.connect``."""
 
 
 def utc_now() -> datetime.datetime:
     """The wall clock, in UTC."""
     return datetime.datetime.now(datetime.UTC)
+
+
+def nobody_to_connect(call: Call, spec: ConnectSpec, began: Callable[[], None]) -> Deferred[ConnectEnd]:
+    """The connector of a call that has none."""
+    return succeed(ConnectEnd("failed", 0, "no calls are placed here"))
 
 
 MAXIMUM_STEPS = 1000
@@ -59,6 +78,7 @@ class StepCall:
     _playing: set[Deferred[None]] = attrs.field(factory=set)
     _waiting: set[Deferred[None]] = attrs.field(factory=set)
     _connecting: set[Deferred[IStream]] = attrs.field(factory=set)
+    _connections: set[Deferred[ConnectEnd]] = attrs.field(factory=set)
     _streams: list[IStream] = attrs.field(factory=list)
 
     @property
@@ -146,6 +166,17 @@ class StepCall:
             return Deferred()
         self.event("transfer_started", target=target)
         return self._while_here(self.call.leg.transfer(target, timeout_s), set())
+
+    def connect(self, spec: ConnectSpec) -> Deferred[ConnectEnd]:
+        """Ring somebody else."""
+        if self.is_over:
+            return Deferred()
+
+        def began() -> None:
+            if spec.record:
+                self.record()
+
+        return self._while_here(self.call.connector(self.call, spec, began), self._connections)
 
     def play(self, audio: Audio | Path) -> Deferred[None]:
         """Queue sound."""
@@ -273,7 +304,7 @@ class StepCall:
         ends, self._ends = list(self._ends.values()), {}
         for end in ends:
             end()
-        for work in [*self._waiting, *self._connecting, *(self._playing if is_silent else ())]:
+        for work in [*self._waiting, *self._connecting, *self._connections, *(self._playing if is_silent else ())]:
             work.cancel()
         # What the step asked for knows the step: it keeps nothing of that.
         streams, self._streams = self._streams, []
@@ -294,6 +325,7 @@ class Call:
     :ivar end_causes: why the caller's side ended the leg.
     :ivar recording: the last one that was begun.
     :ivar listeners: the streams that only listen; they live as long as the leg.
+    :ivar connector: connects its caller with somebody else.
     """
 
     sid: str
@@ -310,6 +342,7 @@ class Call:
     identity: CallerIdentity = attrs.field(factory=CallerIdentity)
     end_causes: tuple[EndCause, ...] = ()
     listeners: Listeners = attrs.field(factory=Listeners)
+    connector: Connector = nobody_to_connect
     playlist: Playlist = attrs.field(init=False)
     step: StepCall | None = attrs.field(default=None, init=False)
     recording: IRecording | None = attrs.field(default=None, init=False)

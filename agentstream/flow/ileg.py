@@ -33,10 +33,15 @@ class ILeg(Interface):
     """
 
     is_answered: bool = Attribute("200 has been sent.")
+    is_heard: bool = Attribute("What is played reaches the phone, before the answer or after it.")
+    hears_tones: bool = Attribute("Digits come as tones in the sound and in no other way.")
     rate_hz: int = Attribute("Samples a second of what is heard and played.")
 
     def answer() -> Deferred[None]:
         """Send 200; fires when audio may flow, errbacks when it cannot any more."""
+
+    def ring() -> None:
+        """Send 180, where the phone hears nothing yet."""
 
     def early_media() -> Deferred[None]:
         """Send 183; fires when audio may flow before the answer."""
@@ -55,6 +60,9 @@ class ILeg(Interface):
 
     def play(audio: Audio) -> Deferred[None]:
         """Queue samples; fires when the last has left. Cancelling silences and drops what has not been played."""
+
+    def join(other: ILeg) -> Callable[[], None]:
+        """Let each hear the other; returns what ends it. A leg is joined with one other at a time."""
 
     def hear(chunk_ms: int, fn: Callable[[Audio, int], None]) -> Callable[[], None]:
         """``fn(chunk, timestamp_ms)`` for each chunk of what the caller says; returns what ends it."""

@@ -114,6 +114,11 @@ class Leg:
         if offer is not None:
             self._answer, self._plan = answer_offer(offer, self._local)
 
+    def ring(self) -> None:
+        """Send 180: the caller's phone says by itself that it rings. Nothing where the caller hears us already."""
+        if not (self._is_over or self.is_answered or self._is_early):
+            self._edge.progress(self._session, 180)
+
     def early_media(self) -> Deferred[None]:
         """Send 183 with our answer: from now on the caller hears us, and we hear the caller, where his side lets us."""
         if self._is_over:
@@ -290,6 +295,21 @@ class Leg:
         playback.write_samples(np.ascontiguousarray(audio, dtype=np.int16))
         playback.mark(told)
         return played
+
+    @property
+    def is_heard(self) -> bool:
+        """What is played reaches the far end's phone, before the answer or after it."""
+        return self._is_early or self.is_answered
+
+    @property
+    def hears_tones(self) -> bool:
+        """Digits come as tones in the sound, so that whoever hears the sound has them already."""
+        has_events = self._plan is not None and self._plan.receive_digit_payload_type is not None
+        return not has_events and self._digit_source != "info"
+
+    def join(self, other: Any) -> Callable[[], None]:
+        """Each hears the other; returns what ends it."""
+        return self._media.join(other._media)
 
     def hear(self, chunk_ms: int, fn: Callable[[Audio, int], None]) -> Callable[[], None]:
         """``fn(chunk, timestamp_ms)`` with a chunk of its own each time."""

@@ -18,9 +18,10 @@ from agentstream.config.access import Trunk
 from agentstream.errors import RemoteProtocolError, ResourceError
 from agentstream.flow.access import caller_of
 from agentstream.flow.admission import Admission
-from agentstream.flow.call import Call, utc_now
+from agentstream.flow.call import Call, Connector, nobody_to_connect, utc_now
 from agentstream.flow.leg import Leg
 from agentstream.flow.loader import Loaded
+from agentstream.flow.outgoing_leg import OutgoingLeg
 from agentstream.flow.prompts import Prompts
 from agentstream.flow.recordings import Recordings
 from agentstream.flow.stream import StreamOpener
@@ -36,8 +37,11 @@ from agentstream.sip.events import (
     DigitReceived,
     Event,
     InfoAnswered,
+    InviteAnswered,
     InviteCancelled,
+    InviteProgressed,
     InviteReceived,
+    InviteRefused,
     ReferEnded,
     ReferProgressed,
     ReinviteAnswered,
@@ -53,7 +57,10 @@ from agentstream.sip.identity import read_identity
 from agentstream.sip.session import Session
 
 LegEvent = (
-    AckReceived
+    InviteProgressed
+    | InviteAnswered
+    | InviteRefused
+    | AckReceived
     | ReinviteReceived
     | ReinviteAnswered
     | ReinviteRefused
@@ -85,7 +92,8 @@ class Switchboard:
     :ivar observers: told every event of every call's timeline.
     :ivar calls: the live calls by SID.
     :ivar refused: how many calls were refused, by status; ``refused_for``: by why.
-    :ivar admission: how many calls there are, of whom.
+    :ivar admission: how many calls there are, of whom. :ivar legs: all legs, those of calls of ours too.
+    :ivar connector: connects callers with somebody else.
     """
 
     clock: IReactorTime
@@ -103,7 +111,8 @@ class Switchboard:
     refused: Counter[int] = attrs.Factory(Counter)
     refused_for: Counter[str] = attrs.Factory(Counter)
     admission: Admission = attrs.Factory(Admission)
-    _legs: dict[Session, Leg] = attrs.Factory(dict)
+    connector: Connector = nobody_to_connect
+    legs: dict[Session, Leg] = attrs.Factory(dict)
     _emptied: list[Deferred[None]] = attrs.Factory(list)
 
     log = Logger()
@@ -117,12 +126,14 @@ class Switchboard:
         if isinstance(event, InviteReceived):
             self._invited(event)
         elif isinstance(event, LegEvent):
-            leg = self._legs.get(event.session)
+            leg = self.legs.get(event.session)
             if leg is not None:
                 self._tell(leg, event)
 
     def _tell(self, leg: Leg, event: LegEvent) -> None:
-        if isinstance(event, AckReceived):
+        if isinstance(event, InviteProgressed | InviteAnswered | InviteRefused):
+            self._tell_outgoing(leg, event)
+        elif isinstance(event, AckReceived):
             leg.acknowledged(event.sdp)
         elif isinstance(event, ReinviteReceived):
             leg.reoffered(event.sdp)
@@ -143,9 +154,19 @@ class Switchboard:
         elif isinstance(event, ReferEnded):
             leg.transfer_ended(event.status, event.reason)
         else:
-            del self._legs[event.session]
+            del self.legs[event.session]
             is_ours = isinstance(event, SessionEnded) and event.by != "remote"
             leg.over("server" if is_ours else "user", event.reason, event.causes)
+
+    def _tell_outgoing(self, leg: Leg, event: InviteProgressed | InviteAnswered | InviteRefused) -> None:
+        assert isinstance(leg, OutgoingLeg)
+        if isinstance(event, InviteProgressed):
+            leg.progressed(event.status, event.sdp, event.tag)
+        elif isinstance(event, InviteAnswered):
+            leg.accepted(event.sdp, event.tag)
+        else:
+            del self.legs[event.session]
+            leg.refused(event.status, event.reason)
 
     # A new call
 
@@ -231,13 +252,14 @@ class Switchboard:
             self.prompts,
             self._ended,
             created_at=self.wall_clock(),
+            connector=self.connector,
             identity=_identity(event.request.headers),
             sip_headers=tuple((name, value) for name, value in event.request.headers if name.lower().startswith("x-")),
         )
         leg.call = call
         self.calls[sid] = call
         self.admission.begin(sid, trunk, source_of(plain_host(event.source.host)))
-        self._legs[event.session] = leg
+        self.legs[event.session] = leg
         source = event.source
         where = f"{format_host(source.host)}:{source.port}"
         call.event("invite_received", trunk=trunk, source=where, transport=source.transport)

@@ -124,6 +124,26 @@ class MediaLeg:
 
         return end
 
+    def join(self, other: MediaLeg) -> Callable[[], None]:
+        """From the next tick on each is sent what the other hears, beside what is played to it; returns what ends it.
+
+        Raises LocalProtocolError where one of them is joined already.
+        """
+        if not self.is_open or not other.is_open:
+            return lambda: None
+        bridges = self._plane.bridges
+        bridges.join(self._row, other._row)
+        is_joined = True
+
+        def end() -> None:
+            nonlocal is_joined
+            # Behind the end of either leg its row may be somebody else's, and the pair is no more.
+            if is_joined and self.is_open and other.is_open:
+                bridges.part(self._row)
+            is_joined = False
+
+        return end
+
     def record(self) -> Tape:
         """Record both sides from the next tick on; see :class:`agentstream.media.recording.Tapes`."""
         if self._final is not None:

@@ -23,6 +23,7 @@ from agentstream.audio.activity import ActivitySettings
 from agentstream.audio.codecs import Codec, codec_named
 from agentstream.errors import LocalProtocolError, ResourceError
 from agentstream.media.arrivals import LEAST_MS, MOST_MS, STRAY
+from agentstream.media.bridges import Bridges, add_passed, add_wide
 from agentstream.media.chunk_waits import EDGES_S, ChunkWaits, percentile_ms
 from agentstream.media.collisions import Collisions
 from agentstream.media.delay import BINS, wait_ms
@@ -145,6 +146,7 @@ class MediaPlane:
         self.tapes = Tapes(rows, RATE_HZ)
         self._rates: dict[int, StreamRate] = {}
         self._tones = Tones(rows, RATE_HZ)
+        self.bridges = Bridges(rows, RATE_HZ // 50, WIDE_HZ // 50)
         self._wide: WideRows | None = None
         self._rings_now: dict[int, Rings] = {}
         self._outgoing = np.zeros((rows, RATE_HZ // 50), np.int16)
@@ -296,11 +298,16 @@ class MediaPlane:
         exact = self._rates.get(WIDE_HZ) if wide is not None and len(wide.rows) else None
         for _ in range(min(slots, MOST_SENT_SLOTS)):
             self._playback.take(high, outgoing)
+            passed = self.bridges.take(wide, is_late=slots > 1)
+            if passed is not None:
+                add_passed(passed, outgoing)
             said = self._tones.speak(outgoing)
             for rate in rates:
                 if rate is not exact:
                     rate.speak(high, outgoing)
             sent = wide.speak(high, outgoing, exact) if wide is not None and len(wide.rows) else None
+            if passed is not None and wide is not None:
+                add_wide(passed, outgoing, wide)
             self._egress.send(high, outgoing, None if sent is None else sent.frames)
             for row in said:
                 self._end_digits(row)
@@ -380,6 +387,7 @@ class MediaPlane:
             self._rings.play(high, heard)
             raised = wide.hear(high, heard) if wide is not None and len(wide.rows) else None
             self._speech.hear(heard)
+            self.bridges.hear(heard, wide)
             told = track.hear(heard, raised)
             if len(told):
                 self._note_waits(told)
@@ -562,6 +570,7 @@ class MediaPlane:
     def close_row(self, row: int) -> None:
         """Give a row and its ports back."""
         del self._legs[row]
+        self.bridges.part(row)
         self._reports.close(row, self._clock.seconds())
         self._collisions.close(row)
         self._protection.close(row)

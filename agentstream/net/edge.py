@@ -252,10 +252,17 @@ class SipEdge:
             credentials=credentials,
         )
 
-    def invite_by(self, hops: Sequence[Hop], target: Uri, **more: Any) -> Session:
-        """See :meth:`agentstream.sip.stack.Stack.invite`: the first hop, and the others in turn where it fails."""
+    def invite_by(
+        self, hops: Sequence[Hop], target: Uri, began: Callable[[Session], object] | None = None, **more: Any
+    ) -> Session:
+        """See :meth:`agentstream.sip.stack.Stack.invite`: the first hop, and the others in turn where it fails.
+
+        :param began: is given the session before any event of it is told, and before the INVITE is sent.
+        """
         hop, *others = hops
         session = self.stack.invite(target, hop=hop, others=others, now=self._reactor.seconds(), **more)
+        if began is not None:
+            began(session)
         self._settle()
         return session
 

@@ -5,7 +5,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING, Any
 
 from twisted.internet.defer import Deferred
@@ -51,10 +51,12 @@ class Outbound:
         via: Uri | None = None,
         headers: Iterable[tuple[str, str]] = (),
         credentials: DigestClient | None = None,
+        began: Callable[[Session], object] | None = None,
     ) -> Deferred[Session]:
         """INVITE ``uri``, and fire with the session when it is sent.
 
         :param via: where it is sent, when that is not where the URI itself leads: a trunk's server.
+        :param began: is given the session before any event of it is told: that may be before the Deferred fires.
         :return: errbacks with RemoteProtocolError (503) where nothing that we are bound for leads there. A cancel gives
             it up before it is sent.
         """
@@ -69,7 +71,14 @@ class Outbound:
             if not ways:
                 raise RemoteProtocolError("no address that can be reached from here belongs to the target", 503)
             return self._edge.invite_by(
-                ways, uri, from_uri=from_uri, to_uri=to_uri, sdp=sdp, headers=headers, credentials=credentials
+                ways,
+                uri,
+                began,
+                from_uri=from_uri,
+                to_uri=to_uri,
+                sdp=sdp,
+                headers=headers,
+                credentials=credentials,
             )
 
         return found.addCallback(send)

@@ -40,20 +40,28 @@ class InviteReceived:
 
 @attrs.frozen
 class InviteProgressed:
-    """Our INVITE got a provisional response above 100."""
+    """Our INVITE got a provisional response above 100.
+
+    :ivar tag: of whoever sent it: forking proxies bring several.
+    """
 
     session: Session
     status: int
     sdp: bytes
+    tag: str = attrs.field(default="", eq=False)
 
 
 @attrs.frozen
 class InviteAnswered:
     """Our INVITE got its 2xx; the ACK has been sent, unless our INVITE held no offer: then ``sdp`` is the callee's, and
-    ``Stack.acknowledge`` sends the ACK with our answer."""
+    ``Stack.acknowledge`` sends the ACK with our answer.
+
+    :ivar sdp: the answer; b"" where a reliable provisional response of the same ``tag`` held it.
+    """
 
     session: Session
     sdp: bytes
+    tag: str = attrs.field(default="", eq=False)
 
 
 @attrs.frozen

@@ -263,7 +263,7 @@ class OutgoingSession(Session):
             self.stack.remember_dialog(dialog, self)
         if "100rel" in response.headers.tokens_of("require") and not self._acknowledge_reliable(response, now):
             return
-        self._emit(InviteProgressed(self, response.status, response.sdp))
+        self._emit(InviteProgressed(self, response.status, response.sdp, tag))
 
     def _acknowledge_reliable(self, response: Response, now: float) -> bool:
         """PRACK for a reliable response (RFC 3262 section 4); False for one that is repeated or out of order."""
@@ -304,7 +304,7 @@ class OutgoingSession(Session):
             self._is_answered_by(response, now)
             self.state, self.dialog, self._owes_ack = ACCEPTED, dialog, True
             self.stack.remember_dialog(dialog, self)
-            self._emit(InviteAnswered(self, response.sdp))
+            self._emit(InviteAnswered(self, response.sdp, tag))
             return
         self._acks[tag] = self.stack.send_ack(dialog, self.request.cseq.number, b"", self._proofs)
         self._forget_early(dialog)
@@ -313,7 +313,7 @@ class OutgoingSession(Session):
             self.state = CONFIRMED
             self.dialog = dialog
             self.stack.remember_dialog(dialog, self)
-            self._emit(InviteAnswered(self, response.sdp))
+            self._emit(InviteAnswered(self, response.sdp, tag))
             return
         # A 2xx that crossed our CANCEL, or another branch of a fork: 13.2.2.4 has it acknowledged, and a dialog that
         # nobody wants is ended with a BYE.

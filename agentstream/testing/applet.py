@@ -149,6 +149,21 @@ class Line:
         self.is_answered = True
         return succeed(None)
 
+    @property
+    def is_heard(self) -> bool:
+        return self.is_early or self.is_answered
+
+    @property
+    def hears_tones(self) -> bool:
+        return False
+
+    def ring(self) -> None:
+        self.asked.append("ring")
+
+    def join(self, other: ILeg) -> Callable[[], None]:
+        self.asked.append("join")
+        return lambda: None
+
     def early_media(self) -> Deferred[None]:
         self.is_early = not self.is_answered
         return succeed(None)
@@ -258,7 +273,7 @@ class Line:
             fn(is_speaking, level_dbov)
 
     @property
-    def is_heard(self) -> bool:
+    def has_listeners(self) -> bool:
         """Somebody listens to the caller."""
         return bool(self._ears or self._digit_fns or self._speech_fns)
 

@@ -125,6 +125,9 @@ class Phone:
     :ivar answer: the server's latest description; None before there is one.
     :ivar acknowledges: False: no 200 is ever acknowledged.
     :ivar serves: the methods that it answers 200 beside BYE; INVITE with its description. Others get 501.
+    :ivar takes_calls: an INVITE outside a call is kept in ``invite`` until :meth:`ring`, :meth:`pick_up` or
+        :meth:`refuse`; a CANCEL ends it.
+    :ivar invite: the INVITE that the phone was called with last.
     :ivar reply_headers: whole lines with CRLF that its 200 to those carries.
     :ivar takes_events: False: telephone-event is not offered.
     :ivar skews_ppm: how much faster its clock runs than it should, in millionths, for each packet in turn; beyond the
@@ -149,6 +152,9 @@ class Phone:
         self._target = target
         self.acknowledges = True
         self.serves: set[str] = set()
+        self.takes_calls = False
+        self.invite: Received | None = None
+        self._invite_data = b""
         self.reply_headers = ""
         self.credentials = credentials
         self._invited: tuple[bytes, str] | None = None
@@ -193,6 +199,23 @@ class Phone:
         self._is_offer_ours = bool(offer)
         self._invited = (offer, headers)
         self.send(self.sip.invite(offer, headers))
+
+    def ring(self, status: int = 180, *, has_sound: bool = False, headers: str = "") -> None:
+        """A provisional response to the call that is coming in, with the phone's description where it has sound."""
+        self._reply(status, "Ringing" if status == 180 else "Session Progress", has_sound=has_sound, headers=headers)
+
+    def pick_up(self, headers: str = "") -> None:
+        """Answer the call that is coming in."""
+        self._reply(200, "OK", has_sound=True, headers=headers)
+
+    def refuse(self, status: int = 486, phrase: str = "Busy Here", headers: str = "") -> None:
+        """Do not answer it."""
+        self._reply(status, phrase, has_sound=False, headers=headers)
+        self.ended_by = "phone"
+
+    def _reply(self, status: int, phrase: str, *, has_sound: bool, headers: str) -> None:
+        sdp = self.description() if has_sound else b""
+        self.send(self.sip.respond(self._invite_data, status, phrase, sdp, headers))
 
     def reinvite(self, direction: str = "sendrecv", *, sdp: bytes | None = None) -> None:
         """Describe the session anew."""
@@ -301,11 +324,25 @@ class Phone:
         if request.method == "BYE":
             self._end("server")
             self.send(self.sip.respond(data, 200))
+        elif request.method == "INVITE" and self.takes_calls and "tag=" not in request.header("to"):
+            self._called(data, request)
+        elif request.method == "CANCEL" and self.takes_calls:
+            self.send(self.sip.respond(data, 200))
+            self.refuse(487, "Request Terminated")
+            self.ended_by = "server"
         elif request.method in self.serves:
             sdp = self.description() if request.body and request.header("content-type") == "application/sdp" else b""
             self.send(self.sip.respond(data, 200, sdp=sdp, headers=self.reply_headers))
         elif request.method != "ACK":
             self.send(self.sip.respond(data, 501, "Not Implemented"))
+
+    def _called(self, data: bytes, invite: Received) -> None:
+        if self.invite is not None and invite.header("via") == self.invite.header("via"):
+            return  # it has been here before
+        self.invite, self._invite_data = invite, data
+        self.ended_by = ""
+        self.answer = Description.read(invite.body)
+        self.sip.called_by(data)
 
     def _end(self, by: str) -> None:
         self.ended_by = self.ended_by or by

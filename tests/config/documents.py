@@ -100,6 +100,7 @@ GOOD_CONFIG: dict[str, Any] = {
             "register_at": ["sip:203.0.113.5", "sip:[2001:db8::5]:5062;transport=tcp"],
             "address_of_record": "sip:us@carrier.example.com",
             "register_expires_s": 1800,
+            "numbers": ["+49*", "0*"],
         }
     ],
     "registrar": {

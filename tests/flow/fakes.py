@@ -40,6 +40,21 @@ class FakeLeg:
         self.is_answered = True
         return succeed(None)
 
+    @property
+    def is_heard(self) -> bool:
+        return self.is_answered
+
+    @property
+    def hears_tones(self) -> bool:
+        return False
+
+    def ring(self) -> None:
+        self.log.append("ring")
+
+    def join(self, other: ILeg) -> Callable[[], None]:
+        self.log.append("join")
+        return lambda: self.log.append("part")
+
     def early_media(self) -> Deferred[None]:
         self.log.append("early media")
         return succeed(None)

@@ -25,7 +25,7 @@ def version_of(response: Received) -> int:
 
 def leg_of(server: ServerUnderTest) -> Leg:
     """The leg of the one call that is up."""
-    (leg,) = server.service.switchboard._legs.values()
+    (leg,) = server.service.switchboard.legs.values()
     return leg
 
 

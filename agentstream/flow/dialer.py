@@ -1,0 +1,392 @@
+"""The door for calls of ours: :meth:`Dialer.dial` rings targets through the config's outbound routing.
+
+Phones that register here are reached over the flow that they registered on, numbers through the first trunk that has
+them among its ``numbers``, URIs of the operator's where they lead (:mod:`agentstream.flow.outgoing_ways`). Each INVITE
+has a leg of its own from its beginning on, with ports and a place among the calls of its trunk. The first one that is
+answered is handed over; the others are cancelled.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable, Mapping, MutableMapping, Sequence
+from typing import Any, Protocol
+
+import attrs
+from twisted.internet.defer import CancelledError, Deferred, maybeDeferred
+from twisted.internet.interfaces import IDelayedCall, IReactorTime
+from twisted.logger import Logger
+from twisted.python.failure import Failure
+
+from agentstream.config.model import Config
+from agentstream.errors import AgentstreamError, LocalProtocolError, RemoteProtocolError
+from agentstream.flow.admission import Admission
+from agentstream.flow.leg import Leg
+from agentstream.flow.outgoing_leg import OutgoingLeg
+from agentstream.flow.outgoing_ways import MOST_WAYS, NoWay, Way, caller_uri, find_ways
+from agentstream.flow.recordings import Recordings
+from agentstream.flow.stream import StreamOpener
+from agentstream.interfaces import EndCause
+from agentstream.media.leg import MediaLeg
+from agentstream.media.plane import MediaPlane
+from agentstream.net.edge import SipEdge
+from agentstream.sdp import LocalMedia, make_offer
+from agentstream.sip.digest import Credentials, DigestClient
+from agentstream.sip.grammar import parse_address
+from agentstream.sip.registrar import Binding
+from agentstream.sip.session import Session
+
+ELSEWHERE = "another phone answered"
+BUSY = frozenset({486, 600, 603})
+UNANSWERED = frozenset({408, 480, 487})
+
+
+class Watch(Protocol):
+    """Whoever wants to know how the ringing goes on."""
+
+    def event(self, kind: str, **fields: Any) -> None:
+        """For the timeline."""
+
+    def ringing(self) -> None:
+        """A far end rings; told for each that does."""
+
+    def early_media(self, leg: OutgoingLeg) -> None:
+        """This far end can be heard before it answers."""
+
+
+@attrs.frozen
+class DialEnd:
+    """What became of it.
+
+    :ivar leg: the one that was answered, which is the receiver's to hang up; its ``call`` must be set to whoever is to
+        be told ``event`` and ``leg_ended``. None where nobody answered.
+    :ivar status: 200, or the SIP status that tells most of why not; 0 where it was taken back.
+    :ivar target: who answered, as it was asked for.
+    """
+
+    leg: OutgoingLeg | None
+    status: int
+    reason: str
+    target: str = ""
+
+    @property
+    def outcome(self) -> str:
+        """``answered``, ``busy``, ``no_answer`` or ``failed``."""
+        if self.leg is not None:
+            return "answered"
+        if self.status in BUSY:
+            return "busy"
+        return "no_answer" if self.status in UNANSWERED else "failed"
+
+
+def tell_of_leg(event: Callable[..., None], target: str, kind: str, fields: Mapping[str, Any]) -> None:
+    """An event of a leg of ours, under a name that no event of the caller's leg has: ``dialed_`` stands before it."""
+    told = dict(fields)
+    if told.get("by") == "user":
+        told["by"] = "callee"
+    event(f"dialed_{kind}", target=target, **told)
+
+
+@attrs.define
+class Dialer:
+    """All calls of ours of one node.
+
+    :ivar config: the present one. :ivar bindings: where the phone of a user is.
+    :ivar admission: how many calls there may be. :ivar legs: the legs by session, as the switchboard tells them events.
+    :ivar token: gives unpredictable words. :ivar random_bits: ``random_bits(n)`` gives n unpredictable bits.
+    """
+
+    clock: IReactorTime
+    config: Callable[[], Config]
+    edge: SipEdge
+    plane: MediaPlane
+    streams: StreamOpener
+    recordings: Recordings
+    admission: Admission
+    legs: MutableMapping[Session, Leg]
+    bindings: Callable[[str], Sequence[Binding]]
+    token: Callable[[], str]
+    random_bits: Callable[[int], int]
+
+    def dial(
+        self,
+        targets: Sequence[str],
+        watch: Watch,
+        *,
+        caller: str = "",
+        timeout_s: float = 30.0,
+        in_turn: bool = False,
+        is_trusted: bool = True,
+        headers: Sequence[tuple[str, str]] = (),
+    ) -> Deferred[DialEnd]:
+        """Ring these targets until one of them answers; fires with what became of it, perhaps at once, and never
+        errbacks. A cancel takes it back: what rings is cancelled, and it fires with status 0.
+
+        :param caller: who we say we are: a number, a name or a SIP URI; "" for nobody (RFC 3323).
+        :param timeout_s: how long they may ring; ``in_turn``, each of them.
+        :param is_trusted: False where somebody else named the targets: then only phones and the numbers of trunks are
+            called.
+        :param headers: more header fields of each INVITE.
+        """
+        ways: list[Way] = []
+        dialing = Dialing(self, watch, caller, timeout_s, in_turn, headers)
+        for target in targets:
+            try:
+                ways += find_ways(self.config(), self.bindings, target, is_trusted=is_trusted)
+            except NoWay as no_way:
+                dialing.failed(target, no_way.status, no_way.sentence)
+        return dialing.begin(ways[:MOST_WAYS])
+
+
+class Dialing:
+    """One :meth:`Dialer.dial`."""
+
+    def __init__(
+        self,
+        dialer: Dialer,
+        watch: Watch,
+        caller: str,
+        timeout_s: float,
+        in_turn: bool,
+        headers: Sequence[tuple[str, str]],
+    ) -> None:
+        self.dialer = dialer
+        self.watch = watch
+        self.caller = caller
+        self.headers = tuple(headers)
+        self._timeout_s = timeout_s
+        self._in_turn = in_turn
+        self._to_come: deque[Way] = deque()
+        self._ringing: list[Ring] = []
+        self._failures: list[tuple[int, str]] = []
+        self._timer: IDelayedCall | None = None
+        self._is_moving = False
+        self._done: Deferred[DialEnd] | None = Deferred(self._cancelled)
+
+    def begin(self, ways: Sequence[Way]) -> Deferred[DialEnd]:
+        """Ring them."""
+        done = self._done
+        assert done is not None
+        self._to_come.extend(ways)
+        self._go_on()
+        return done
+
+    def failed(self, target: str, status: int, reason: str) -> None:
+        """This one will not answer."""
+        self._failures.append((status, reason))
+        self.watch.event("dial_failed", target=target, status=status, reason=reason)
+
+    def _go_on(self) -> None:
+        """Ring what is next, as long as nobody rings; a loop and no recursion, however soon each fails."""
+        if self._is_moving:
+            return
+        self._is_moving = True
+        while self._to_come and not self._ringing:
+            self._stop_timer()
+            batch = 1 if self._in_turn else len(self._to_come)
+            rings = [Ring(self, self._to_come.popleft()) for _ in range(batch)]
+            self._ringing += rings
+            self._timer = self.dialer.clock.callLater(self._timeout_s, self._timed_out)
+            for ring in rings:
+                if self._done is not None:
+                    ring.begin()
+        self._is_moving = False
+        if not self._ringing and self._done is not None:
+            status, reason = self._what_tells_most()
+            self._finish(DialEnd(None, status, reason))
+
+    def _what_tells_most(self) -> tuple[int, str]:
+        """Of several refusals: that somebody is busy, or else that somebody was not there, or else the last one."""
+        for kind in (BUSY, UNANSWERED):
+            for status, reason in self._failures:
+                if status in kind:
+                    return status, reason
+        return self._failures[-1] if self._failures else (404, "there is nobody to call")
+
+    def _timed_out(self) -> None:
+        self._timer = None
+        ringing, self._ringing = self._ringing, []
+        for ring in ringing:
+            ring.give_up("nobody answered in time", 408)
+            self.failed(ring.way.target, 408, "nobody answered in time")
+        self._go_on()
+
+    def _cancelled(self, _: Deferred[DialEnd]) -> None:
+        self._to_come.clear()
+        self._finish(DialEnd(None, 0, "it was taken back"))
+
+    def _finish(self, end: DialEnd, reason: str = "the caller gave up", status: int = 0) -> None:
+        self._stop_timer()
+        self._to_come.clear()
+        ringing, self._ringing = self._ringing, []
+        for ring in ringing:
+            if ring.leg is None or ring.leg is not end.leg:
+                ring.give_up(reason, status)
+        done, self._done = self._done, None
+        if done is not None:
+            done.callback(end)
+
+    def _stop_timer(self) -> None:
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+
+    # What rings tell
+
+    def refused(self, ring: Ring, status: int, reason: str) -> None:
+        """One has failed."""
+        if ring in self._ringing:
+            self._ringing.remove(ring)
+            self.failed(ring.way.target, status, reason)
+            self._go_on()
+
+    def answered(self, ring: Ring) -> None:
+        """One has answered: the others need not ring any more (RFC 3326 section 3.1)."""
+        assert ring.leg is not None
+        self._finish(DialEnd(ring.leg, 200, "200 OK", ring.way.target), ELSEWHERE, 200)
+
+
+class Ring:
+    """One INVITE of one Dialing; the ``call`` of its leg until it is handed over.
+
+    :ivar leg: once the INVITE is on its way.
+    """
+
+    log = Logger()
+
+    def __init__(self, dialing: Dialing, way: Way) -> None:
+        self._dialing = dialing
+        self._dialer = dialing.dialer
+        self.way = way
+        self.leg: OutgoingLeg | None = None
+        self._media: MediaLeg | None = None
+        self._opening: Deferred[Session] | None = None
+
+    def begin(self) -> None:
+        """Take a place and ports, and send the INVITE."""
+        dialer, trunk = self._dialer, self.way.trunk
+        denial = dialer.admission.ask_out(dialer.config(), trunk, dialer.clock.seconds())
+        if denial is not None:
+            self._dialing.refused(self, denial.status, denial.sentence)
+            return
+        dialer.admission.begin_out(self, trunk.name)
+        self._opening = maybeDeferred(self._invite)
+        self._opening.addCallbacks(self._sent, self._not_sent)
+
+    def _invite(self) -> Deferred[Session]:
+        dialer, way = self._dialer, self.way
+        config = dialer.config()
+        is_v6 = self._is_v6(config)
+        address = config.media_address(is_v6=is_v6)
+        if not address:
+            raise RemoteProtocolError(f"RTP over {'IPv6' if is_v6 else 'IPv4'} is not served here", 488)
+        media = self._media = dialer.plane.open_leg(is_v6=is_v6)
+        local = LocalMedia(address, media.port, config.media.codecs, session_id=dialer.random_bits(62))
+        offer = make_offer(local)
+        from_uri = caller_uri(way, self._dialing.caller, config.sip_address or dialer.edge.listeners[0].host)
+
+        def began(session: Session) -> None:
+            self.leg = OutgoingLeg(
+                dialer.edge,
+                session,
+                media,
+                local,
+                offer,
+                way.trunk.nat,
+                dialer.streams,
+                dialer.recordings,
+                sends_info=way.trunk.digits == "info",
+                waiting=self,
+                on_over=self._release,
+            )
+            self.leg.call = self
+            dialer.legs[session] = self.leg
+
+        headers = [*(("Route", route) for route in way.routes), *self._dialing.headers]
+        self.event("dial_started", uri=str(way.uri), trunk=way.trunk.name, caller=str(from_uri))
+        if way.hop is not None:
+            sent = dialer.edge.invite_by(
+                [way.hop], way.uri, began, from_uri=from_uri, to_uri=way.to_uri, sdp=offer.serialise(), headers=headers
+            )
+            found: Deferred[Session] = Deferred()
+            found.callback(sent)
+            return found
+        trunk = way.trunk
+        credentials = DigestClient(Credentials(trunk.user, trunk.password), dialer.token) if trunk.user else None
+        return dialer.edge.outbound.call(
+            way.uri,
+            from_uri=from_uri,
+            to_uri=way.to_uri,
+            sdp=offer.serialise(),
+            via=way.via,
+            headers=headers,
+            credentials=credentials,
+            began=began,
+        )
+
+    def _is_v6(self, config: Config) -> bool:
+        """The family of the address that the INVITE goes to, where it is known; else the one that RTP is bound in."""
+        host = self.way.hop.host if self.way.hop is not None else (self.way.via or self.way.uri).host
+        known = parse_address(host)
+        return known.version == 6 if known is not None else not config.media_address(is_v6=False)
+
+    def _sent(self, session: Session) -> None:
+        self._opening = None
+
+    def _not_sent(self, failure: Failure) -> None:
+        """It could not be sent at all."""
+        self._opening = None
+        if self._media is not None:
+            self._media.close()
+        self._release()
+        if failure.check(CancelledError):
+            return
+        if not failure.check(AgentstreamError):
+            self.log.failure("a call to {target} could not be sent", failure, target=self.way.target)
+        error = failure.value
+        status = error.status if isinstance(error, RemoteProtocolError) and error.status else 503
+        sentence = str(error)
+        if isinstance(error, LocalProtocolError):
+            sentence = "the way that the phone registered on is no more"
+        self._dialing.refused(self, status, sentence)
+
+    def _release(self) -> None:
+        self._dialer.admission.end_out(self)
+
+    def give_up(self, reason: str, status: int) -> None:
+        """Take it back."""
+        if self.leg is not None:
+            self.leg.give_up(reason, status)
+        elif self._opening is not None:
+            self._opening.cancel()
+
+    # What the leg tells (RingsFor)
+
+    def progressed(self, status: int, *, has_sound: bool) -> None:
+        """A provisional response."""
+        self.event("dial_progressed", status=status, has_sound=has_sound)
+        if has_sound and self.leg is not None:
+            self._dialing.watch.early_media(self.leg)
+        elif status == 180:
+            self._dialing.watch.ringing()
+
+    def answered(self) -> None:
+        """200."""
+        self.event("dial_answered")
+        self._dialing.answered(self)
+
+    def refused(self, status: int, reason: str) -> None:
+        """Over."""
+        self._dialing.refused(self, status, reason)
+
+    # As the call of its leg
+
+    def event(self, kind: str, **fields: Any) -> None:
+        """What the leg says of itself is told of this target."""
+        if kind.startswith("dial_"):
+            self._dialing.watch.event(kind, target=self.way.target, **fields)
+        else:
+            tell_of_leg(self._dialing.watch.event, self.way.target, kind, fields)
+
+    def leg_ended(self, by: str, reason: str, causes: tuple[EndCause, ...]) -> None:
+        """Whoever waits was told already."""

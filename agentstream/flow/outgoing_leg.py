@@ -1,0 +1,130 @@
+"""The leg of a call of ours: from its INVITE on, with every branch that forking proxies make of it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Protocol
+
+from agentstream.errors import RemoteProtocolError
+from agentstream.flow.leg import Leg
+from agentstream.flow.recordings import Recordings
+from agentstream.flow.stream import StreamOpener
+from agentstream.media.leg import MediaLeg
+from agentstream.net.edge import SipEdge
+from agentstream.sdp import LocalMedia, MediaPlan, SessionDescription, accept_answer, parse
+from agentstream.sip.headers import Reason, format_reason
+from agentstream.sip.session import Session
+
+
+class RingsFor(Protocol):
+    """Whoever waits for the answer of a call of ours."""
+
+    def progressed(self, status: int, *, has_sound: bool) -> None:
+        """A provisional response; ``has_sound`` where the far end can be heard from now on."""
+
+    def answered(self) -> None:
+        """200, and sound both ways."""
+
+    def refused(self, status: int, reason: str) -> None:
+        """It is over before it was answered."""
+
+
+class OutgoingLeg(Leg):
+    """A call of ours. Until it is answered, and if it never is, ``waiting`` is told; from then on ``call`` is, as with
+    a leg that came in.
+
+    :param offer: what the INVITE says of our media.
+    :param on_over: called once when it is over, behind everything else.
+    """
+
+    def __init__(
+        self,
+        edge: SipEdge,
+        session: Session,
+        media: MediaLeg,
+        local: LocalMedia,
+        offer: SessionDescription,
+        nat: str,
+        streams: StreamOpener,
+        recordings: Recordings,
+        *,
+        sends_info: bool,
+        waiting: RingsFor,
+        on_over: Callable[[], None],
+    ) -> None:
+        host = session.remote.host
+        super().__init__(edge, session, media, local, host, nat, streams, recordings, sends_info=sends_info)
+        self._sent = self._first_offer = offer
+        self._waiting: RingsFor | None = waiting
+        self._on_over = on_over
+        self._branches: dict[str, MediaPlan] = {}
+
+    def progressed(self, status: int, sdp: bytes, tag: str) -> None:
+        """A provisional response. The sound of the branch that described itself last is heard (RFC 3960)."""
+        plan = None
+        if sdp:
+            try:
+                plan = accept_answer(self._first_offer, parse(sdp))
+            except RemoteProtocolError as error:
+                self.log.info("early media is of no use: {sentence}", sentence=error.sentence)
+        if plan is not None:
+            self._branches[tag] = plan
+            self._point(plan)
+        if self._waiting is not None:
+            self._waiting.progressed(status, has_sound=plan is not None)
+
+    def accepted(self, sdp: bytes, tag: str) -> None:
+        """200. Where a reliable 183 of the same branch held the answer, it may hold none (RFC 6337 section 2.1)."""
+        plan = self._branches.get(tag)
+        sentence = "the 200 holds no answer to our offer"
+        if sdp:
+            try:
+                plan = accept_answer(self._first_offer, parse(sdp))
+            except RemoteProtocolError as error:
+                plan, sentence = None, error.sentence
+        self._branches.clear()
+        if plan is None:
+            self._end_waiting(488, sentence)
+            self.hang_up(sentence)
+            return
+        self.is_answered = True
+        self._point(plan)
+        waiting, self._waiting = self._waiting, None
+        if waiting is not None:
+            waiting.answered()
+
+    def refused(self, status: int, reason: str) -> None:
+        """Nobody answered, or not with 200."""
+        self._end_waiting(status, reason)
+        self.over("user", reason)
+
+    def give_up(self, reason: str, status: int = 0) -> None:
+        """CANCEL, with the status in its Reason where it stands for one (RFC 3326 section 3.1)."""
+        self._waiting = None
+        if not self._is_over:
+            fields = [("Reason", format_reason(reason, "SIP", status))] if status else []
+            self._edge.hang_up(self._session, reason, fields)
+            self.over("server", reason)
+
+    def over(self, by: str, reason: str, causes: tuple[Reason, ...] = ()) -> None:
+        """The session is over."""
+        if self._is_over:
+            return
+        self._end_waiting(480, reason)
+        super().over(by, reason, causes)
+        on_over, self._on_over = self._on_over, _nothing  # which may hold this leg
+        on_over()
+
+    def _end_waiting(self, status: int, reason: str) -> None:
+        waiting, self._waiting = self._waiting, None
+        if waiting is not None:
+            waiting.refused(status, reason)
+
+    def _point(self, plan: MediaPlan) -> None:
+        # Where its messages come from may be another target by now than the one that was tried first.
+        self._signalling_host = self._session.remote.host
+        self._describe(plan)
+
+
+def _nothing() -> None:
+    pass
