@@ -99,7 +99,12 @@ def outcomes(folder: Path, require_peers: str) -> dict[str, set[str]]:
             "test_leaks.py",
         ],
         cwd=folder,
-        env={**os.environ, "AGENTSTREAM_REQUIRE_PEERS": require_peers, "PYTEST_ADDOPTS": ""},
+        env={
+            **os.environ,
+            "AGENTSTREAM_REQUIRE_PEERS": require_peers,
+            "PYTEST_ADDOPTS": "",
+            "PYTHONPATH": str(HERE.parent),
+        },
         capture_output=True,
         text=True,
         timeout=60,

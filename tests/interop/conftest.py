@@ -1,4 +1,4 @@
-"""The server as a process with two bots beside it, for calls by real programs; and the report of those calls."""
+"""The server as a process with two bots beside it, for calls by real programs."""
 
 from __future__ import annotations
 
@@ -7,17 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.interop.peers import report
 from tests.interop.peers.house import House, open_house
 from tests.interop.peers.programs import SOUNDS, require
-
-
-def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
-    """Peer, version, calls completed, and the figures that tests measured."""
-    if lines := report.lines():
-        terminalreporter.section("real peers")
-        for line in lines:
-            terminalreporter.write_line(line)
 
 
 @pytest.fixture(scope="session")

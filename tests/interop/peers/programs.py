@@ -9,7 +9,8 @@ import socket
 import subprocess
 import threading
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from types import TracebackType
 from typing import Self
@@ -132,43 +133,74 @@ def _family(host: str) -> socket.AddressFamily:
 
 
 def free_udp_port(host: str = "127.0.0.1") -> int:
-    """A UDP port that nobody had a moment ago."""
-    with socket.socket(_family(host), socket.SOCK_DGRAM) as probe:
-        probe.bind((host, 0))
-        return int(probe.getsockname()[1])
+    """A UDP port that nobody has, and that this process gives to nobody else for a while."""
+    return free_udp_block(1, host)
 
 
 def free_tcp_port(host: str = "127.0.0.1") -> int:
-    """A TCP port that nobody had a moment ago."""
-    with socket.socket(socket.AF_INET, socket.SOCK_STREAM) as probe:
-        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        probe.bind((host, 0))
-        return int(probe.getsockname()[1])
+    """The same for TCP."""
+    return _free_block(1, host, socket.SOCK_STREAM)
 
 
-_next_block = 12000 + 64 * (os.getpid() % 256)
+FIRST_PORT, END_PORT = 10000, 20000
+"""Below the range that the kernel hands out, and below the RTP ports of servers that the bench and the demo start."""
+
+
+def _share() -> tuple[int, int]:
+    """The first port and the end of this process's part of the range: processes of one run share no port."""
+    worker = int(os.environ.get("PYTEST_XDIST_WORKER", "gw0").removeprefix("gw"))
+    workers = int(os.environ.get("PYTEST_XDIST_WORKER_COUNT", "1"))
+    size = (END_PORT - FIRST_PORT) // workers // 2 * 2
+    first = FIRST_PORT + worker * size
+    return first, first + size
+
+
+_first, _end = _share()
+_next_block = _first + 64 * (os.getpid() * 64 % (_end - _first) // 64)
+_held: list[range] = []
+
+
+@contextmanager
+def held(first: int, count: int) -> Iterator[None]:
+    """Give these ports to nobody else: a server binds those for RTP only while it has calls."""
+    ports = range(first, first + count)
+    _held.append(ports)
+    try:
+        yield
+    finally:
+        _held.remove(ports)
 
 
 def free_udp_block(count: int, host: str = "127.0.0.1") -> int:
-    """The first (even) of ``count`` UDP ports in a row that are all free, below the range that the kernel hands out.
+    """The first (even) of ``count`` UDP ports in a row that are all free.
 
-    Blocks of one run follow each other, so that no test meets the late packets of the one before.
+    Blocks of one process follow each other, so that no test meets the late packets of the one before.
     """
+    return _free_block(count, host, socket.SOCK_DGRAM)
+
+
+def _free_block(count: int, host: str, kind: socket.SocketKind) -> int:
     global _next_block
-    for _ in range(200):
+    for _ in range(400):
+        if _next_block + count > _end:
+            _next_block = _first
         first = _next_block
         _next_block += count + count % 2
-        if _next_block > 32000:
-            _next_block = 12000
+        ports = range(first, first + count)
+        if any(first < held.stop and held.start < ports.stop for held in _held):
+            continue
         probes: list[socket.socket] = []
         try:
-            for port in range(first, first + count):
-                probes.append(socket.socket(_family(host), socket.SOCK_DGRAM))
-                probes[-1].bind((host, port))
+            for port in ports:
+                probe = socket.socket(_family(host), kind)
+                probes.append(probe)
+                if kind == socket.SOCK_STREAM:
+                    probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+                probe.bind((host, port))
         except OSError:
             continue
         finally:
             for probe in probes:
                 probe.close()
         return first
-    pytest.fail(f"no {count} free UDP ports in a row")
+    pytest.fail(f"no {count} free ports in a row")

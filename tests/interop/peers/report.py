@@ -1,4 +1,7 @@
-"""What was called with what: one line a peer, printed when the tests are over."""
+"""What was called with what, as tests say it: it travels with their reports, and one line a peer is printed at the end.
+
+See tests/overlap.py: with several processes each says its own, and one prints.
+"""
 
 from __future__ import annotations
 
@@ -6,6 +9,10 @@ import functools
 import re
 import subprocess
 from collections import Counter
+from collections.abc import Iterable
+
+Said = tuple[list[tuple[str, str, int]], list[str]]
+"""Peer, its version and calls completed; and sentences with measured figures."""
 
 _calls: Counter[tuple[str, str]] = Counter()
 _figures: list[str] = []
@@ -14,7 +21,7 @@ _figures: list[str] = []
 @functools.cache
 def version_of(peer: str) -> str:
     """What the peer says its own version is."""
-    flag = {"sipp": "-v", "baresip": "-h"}.get(peer, "--version")
+    flag = {"sipp": "-v", "baresip": "-h", "kamailio": "-v"}.get(peer, "--version")
     shown = subprocess.run([peer, flag], capture_output=True, text=True, timeout=10, check=False)
     match = re.search(r"v?(\d+\.\d+(?:\.\d+)?)", shown.stdout + shown.stderr)
     return match[1] if match else "unknown"
@@ -30,10 +37,22 @@ def figure(sentence: str) -> None:
     _figures.append(sentence)
 
 
-def lines() -> list[str]:
-    """The report so far; taking it empties it, so that it is printed once."""
-    found = [f"{peer} {version}: {calls} calls completed" for (peer, version), calls in sorted(_calls.items())]
-    found += _figures
+def take() -> Said | None:
+    """What was said since the last time; None: nothing."""
+    if not _calls and not _figures:
+        return None
+    said = [(peer, version, calls) for (peer, version), calls in _calls.items()], list(_figures)
     _calls.clear()
     _figures.clear()
-    return found
+    return said
+
+
+def lines(said: Iterable[Said]) -> list[str]:
+    """The report of all that was said."""
+    calls: Counter[tuple[str, str]] = Counter()
+    figures: list[str] = []
+    for counts, sentences in said:
+        for peer, version, count in counts:
+            calls[(peer, version)] += count
+        figures += sentences
+    return [f"{peer} {version}: {count} calls completed" for (peer, version), count in sorted(calls.items())] + figures

@@ -13,7 +13,7 @@ from typing import Any
 
 import attrs
 
-from tests.interop.peers.programs import Program, free_tcp_port, free_udp_block
+from tests.interop.peers.programs import Program, free_tcp_port, free_udp_block, held
 
 PROGRAMS = Path(sys.executable).parent
 """Where the tested installation's ``twistd`` and ``agentstream`` are."""
@@ -101,11 +101,15 @@ path = ["flows"]
 {table}"""
     )
     pid_file = folder / "twistd.pid"
-    with Program(
+    arguments: list[str | Path] = [
+        programs / "twistd",
+        "-n",
+        f"--pidfile={pid_file}",
         "agentstream",
-        [programs / "twistd", "-n", f"--pidfile={pid_file}", "agentstream", "--config", config],
-        cwd=cwd or folder,
-    ) as program:
+        "--config",
+        config,
+    ]
+    with held(first_port, ports), Program("agentstream", arguments, cwd=cwd or folder) as program:
         program.wait_for("agentstream .* is ready", within_s=20)
         running = Server(program, sip_port, first_port, last_port)
         yield running

@@ -1,0 +1,116 @@
+"""A run in several processes (``pytest -n 4``): who runs beside whom, at which priority, and one report of all of them.
+
+A pytest plugin, loaded by tests/conftest.py. Most of what real calls take is waiting, so they go on beside tests that
+compute. What runs one after the other in one process is a *group*: a file, or one of three lanes of real calls.
+
+- ``measured``: times, gaps or whole sound are looked at; these calls are never beside one another.
+- ``bench``: servers of the bench and of the demo, which bring their own load.
+- ``calls``: everything else in tests/interop.
+
+Lanes are first in the queue and keep the priority that the run was started with. Files run at a lower one, so that a
+server, a phone or a bot in a lane gets a processor as soon as it has something to do. Without ``-n`` there is one
+process, and nothing of this.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+
+from tests.interop.peers import report
+
+MEASURED = (
+    "tests/interop/test_barge_in.py",
+    "tests/interop/test_bots.py",
+    "tests/interop/test_codec_change_baresip.py",
+    "tests/interop/test_codecs_baresip.py",
+    "tests/interop/test_echo_content.py",
+    "tests/interop/test_quickstart.py",
+    "tests/interop/test_relay.py",
+    "tests/interop/test_rtcp.py",
+)
+BENCH = (
+    "tests/cli/test_demo.py",
+    "tests/cli/test_flood.py",
+    "tests/cli/test_loopback.py",
+    "tests/interop/test_mutated_invites.py",
+    "tests/remains/test_remains.py",
+)
+CALLS = ("tests/interop/",)
+LANES = {"measured": MEASURED, "bench": BENCH, "calls": CALLS}
+"""Lane -> its files and folders; the first that fits."""
+
+EARLY = ("tests/packaging/", "tests/fuzz/")
+"""These take minutes: they come before the files that take seconds, so that the last process to end ends soon."""
+
+LOWERED = 10
+SECTION = "real peers"
+
+
+def group_of(nodeid: str) -> str:
+    """The lane of a test, or else its file."""
+    file = nodeid.partition("::")[0]
+    return next((lane for lane, places in LANES.items() if file.startswith(places)), file)
+
+
+def place_of(group: str) -> int:
+    """Where a group is in the queue: before those with a higher number."""
+    if group in LANES:
+        return list(LANES).index(group)
+    return len(LANES) + (0 if group.startswith(EARLY) else 1)
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
+    """Have processes take whole groups, in the order of the queue."""
+    from xdist.scheduler import LoadScopeScheduling
+
+    class Groups(LoadScopeScheduling):
+        def _split_scope(self, nodeid: str) -> str:
+            return group_of(nodeid)
+
+    config.option.loadscopereorder = False
+    return Groups(config, log)
+
+
+@pytest.hookimpl(trylast=True)
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    if hasattr(config, "workerinput"):
+        items.sort(key=lambda item: place_of(group_of(item.nodeid)))
+
+
+_began_with = os.getpriority(os.PRIO_PROCESS, 0)
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_runtest_setup(item: pytest.Item) -> None:
+    """Take the group's priority before fixtures start programs, which inherit it."""
+    if not hasattr(item.config, "workerinput"):
+        return
+    lowered = 0 if group_of(item.nodeid) in LANES else LOWERED
+    # Only root may raise it again; lanes are first in the queue, so a process needs that rarely.
+    with contextlib.suppress(PermissionError):
+        os.setpriority(os.PRIO_PROCESS, 0, _began_with + lowered)
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport(item: pytest.Item, call: pytest.CallInfo[None]) -> Iterator[None]:
+    """Give what the test says of its peers to its report, which reaches the process that prints."""
+    found: Any = yield
+    if said := report.take():
+        found.user_properties.append((SECTION, said))
+    return found
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    """Peer, version, calls completed, and the figures that tests measured."""
+    reports = [one for some in terminalreporter.stats.values() for one in some if isinstance(one, pytest.TestReport)]
+    said = [value for one in reports for name, value in one.user_properties if name == SECTION]
+    if lines := report.lines(said):
+        terminalreporter.section(SECTION)
+        for line in lines:
+            terminalreporter.write_line(line)
