@@ -128,7 +128,7 @@ class SipEdge:
             product=product,
             ring_limit_s=ring_limit_s,
             why_full=why_full,
-            intervals=intervals,
+            intervals=intervals or Intervals(),
         )
 
     # -- start and stop ----------------------------------------------------------------------------

@@ -22,7 +22,7 @@ from agentstream.sip.message import Request
 from agentstream.sip.timers import Deadline
 
 if TYPE_CHECKING:
-    from agentstream.sip.stack import Stack
+    from agentstream.sip.core import Core
 
 PING = b"\r\n\r\n"
 SWEEP_S = 30.0
@@ -81,7 +81,7 @@ class Registrar:
     :param settings: the present ones.
     """
 
-    def __init__(self, stack: Stack, settings: Callable[[], RegistrarSettings]) -> None:
+    def __init__(self, stack: Core, settings: Callable[[], RegistrarSettings]) -> None:
         self.deadlines: dict[str, Deadline] = {}
         self._stack = stack
         self._settings = settings

@@ -24,7 +24,7 @@ from agentstream.sip.transactions import ClientTransaction, Transaction
 from agentstream.sip.uri import Uri, parse_uri
 
 if TYPE_CHECKING:
-    from agentstream.sip.stack import Stack
+    from agentstream.sip.core import Core
 
 FIRST_PAUSE_S = 30.0
 LONGEST_PAUSE_S = 1800.0
@@ -66,7 +66,7 @@ class Registration:
 
     def __init__(
         self,
-        stack: Stack,
+        stack: Core,
         account: Account,
         targets: Callable[[], Sequence[Hop]],
         credentials: DigestClient | None,

@@ -42,7 +42,7 @@ from agentstream.sip.update import Updates
 from agentstream.sip.uri import Uri
 
 if TYPE_CHECKING:
-    from agentstream.sip.stack import Stack
+    from agentstream.sip.core import Core
 
 Fields = Iterable[tuple[str, str]]
 
@@ -81,7 +81,7 @@ class Session:
     :ivar permissions: what the peer may ask of the call; set by the owner before it answers.
     """
 
-    def __init__(self, stack: Stack, request: Request, remote: Hop, state: str, is_incoming: bool) -> None:
+    def __init__(self, stack: Core, request: Request, remote: Hop, state: str, is_incoming: bool) -> None:
         self.stack = stack
         self.request = request
         self.call_id = request.call_id

@@ -41,7 +41,7 @@ from agentstream.sip.transactions import (
 from agentstream.sip.uri import Uri
 
 if TYPE_CHECKING:
-    from agentstream.sip.stack import Stack
+    from agentstream.sip.core import Core
 
 MOST_TRIES = 4
 """Times that one INVITE is sent when the peer asks for another one."""
@@ -54,7 +54,7 @@ class OutgoingSession(Session):
 
     def __init__(
         self,
-        stack: Stack,
+        stack: Core,
         request: Request,
         hop: Hop,
         now: float,

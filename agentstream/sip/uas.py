@@ -28,13 +28,13 @@ from agentstream.sip.transactions import (
 )
 
 if TYPE_CHECKING:
-    from agentstream.sip.stack import Stack
+    from agentstream.sip.core import Core
 
 
 class IncomingSession(Session):
     """The UAS side of an INVITE; the transaction's 100 has been sent."""
 
-    def __init__(self, stack: Stack, transaction: InviteServerTransaction, source: Hop, now: float) -> None:
+    def __init__(self, stack: Core, transaction: InviteServerTransaction, source: Hop, now: float) -> None:
         super().__init__(stack, transaction.request, source, PROCEEDING, True)
         self.dialog = uas_dialog(transaction.request, stack.token(), source)
         self.hear_capabilities(transaction.request)

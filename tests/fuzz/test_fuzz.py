@@ -44,7 +44,7 @@ PLANTS = (
     Plant("sip_headers", "sip/headers.py", 'if not rest.startswith("<"):', 'if rest[0] != "<":'),
     Plant("sip_uri", "sip/grammar.py", "port = parse_number(rest[1:].strip(), 65535)", "port = int(rest[1:])"),
     Plant("sip_stream", "sip/framing.py", "max(0, len(buffer) - 3)", "len(buffer)"),
-    Plant("sip_stack", "sip/stack.py", "self._invites.pop(transaction, None)", "del self._invites[transaction]"),
+    Plant("sip_stack", "sip/core.py", "self.invites.pop(transaction, None)", "del self.invites[transaction]"),
     Plant("sdp", "sdp/description.py", "if len(words) != 6:", "if len(words) < 5:"),
     Plant("rtp", "rtp/packet.py", "if offset + 4 > len(data):", "if offset > len(data):"),
     Plant("rtp_events", "rtp/events.py", "if event.event >= len(DIGITS):", "if event.event > len(DIGITS):"),

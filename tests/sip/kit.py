@@ -33,7 +33,7 @@ class Bench:
             is_allowed=is_allowed,
             listeners={"u": Listener("udp", "127.0.0.1", 5060)},
             ring_limit_s=ring_limit_s,
-            intervals=intervals,
+            intervals=intervals or Intervals(),
         )
 
     def receive(self, data: bytes, source: Hop = PEER) -> list[bytes]:
