@@ -156,6 +156,13 @@ class Trunk:
         " SIP INFO (`info`). Both are heard.",
         choices=("rtp", "info"),
     )
+    srtp: str = setting(
+        default="off",
+        doc="Sound by SRTP (keys by RFC 4568): never (`off`), as it is offered to us (`optional`), or always"
+        " (`required`); what is offered otherwise is refused with 488. Of our own first offers only those of `required`"
+        " are SRTP. The keys are in the SIP messages, so use TLS.",
+        choices=("off", "optional", "required"),
+    )
 
     @property
     def is_known_by_address(self) -> bool:

@@ -43,6 +43,13 @@ class Registrar:
         unit="s",
         range=(0.0, 3600.0),
     )
+    srtp: str = setting(
+        default="off",
+        doc="Sound of phones by SRTP (keys by RFC 4568): never (`off`), as it is offered to us (`optional`), or always"
+        " (`required`); what is offered otherwise is refused with 488. Of our own first offers only those of `required`"
+        " are SRTP. The keys are in the SIP messages, so use TLS.",
+        choices=("off", "optional", "required"),
+    )
 
 
 @attrs.frozen

@@ -53,5 +53,5 @@ def caller_of(config: Config, event: InviteReceived) -> Trunk | None:
     if account is None:
         return config.trunk_of(plain_host(event.source.host))
     if account.is_phone:
-        return Trunk(name=account.peer)
+        return Trunk(name=account.peer, srtp=config.registrar.srtp)
     return next((trunk for trunk in config.trunk if trunk.name == account.peer), None)

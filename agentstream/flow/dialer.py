@@ -281,7 +281,14 @@ class Ring:
         if not address:
             raise RemoteProtocolError(f"RTP over {'IPv6' if is_v6 else 'IPv4'} is not served here", 488)
         media = self._media = dialer.plane.open_leg(is_v6=is_v6)
-        local = LocalMedia(address, media.port, config.media.codecs, session_id=dialer.random_bits(62))
+        local = LocalMedia(
+            address,
+            media.port,
+            config.media.codecs,
+            session_id=dialer.random_bits(62),
+            srtp=way.trunk.srtp,
+            random_bytes=lambda count: dialer.random_bits(8 * count).to_bytes(count, "big"),
+        )
         offer = make_offer(local)
         from_uri = caller_uri(way, self._dialing.caller, config.sip_address or dialer.edge.listeners[0].host)
 

@@ -273,6 +273,7 @@ class Leg:
             port=self._media.port,
             may_send=plan.may_send,
             may_receive=plan.may_receive,
+            srtp=plan.keys.suite if plan.keys is not None else "",
         )
 
     # What a call asks for (ILeg)

@@ -185,6 +185,7 @@ def _warnings(
             ' passwords from what is sent, and can take calls over; expected a listener such as "tls:5061:..."'
         )
         yield Problem(file, "sip.listen", sentence)
+    yield from _readable_keys(config, file)
     if "route" in broken:
         return
     if not config.route:
@@ -198,6 +199,21 @@ def _warnings(
             if earlier.to in ("*", route.to):
                 yield Problem(file, f"route[{index}]", f"is never used, because route[{first}] matches the same calls")
                 break
+
+
+def _readable_keys(config: Config, file: str) -> Iterator[Problem]:
+    """SRTP whose keys go through SIP in clear (RFC 4568 section 9)."""
+    if any(listener.transport == "tls" for listener in config.sip.listeners):
+        return
+    trunks = [(f"trunk[{index}].srtp", trunk.srtp) for index, trunk in enumerate(config.trunk)]
+    phones = [("registrar.srtp", config.registrar.srtp)] if config.phone else []
+    for path, srtp in (*trunks, *phones):
+        if srtp == "required":
+            sentence = (
+                "is required, and no listener has TLS: the keys are in the SIP messages, so whoever can read those can"
+                ' listen; expected a listener such as "tls:5061:..."'
+            )
+            yield Problem(file, path, sentence)
 
 
 def _deaf_listeners(config: Config, file: str) -> Iterator[Problem]:

@@ -78,6 +78,9 @@ LegEvent = (
 RETRY_AFTER_S = 5
 """What a node that is full tells its callers (RFC 3261 section 20.33)."""
 
+WARNED_S = 60.0
+"""How often a trunk is said to send keys that can be read."""
+
 LATE = "the media tick runs late: this node takes no more calls"
 
 
@@ -113,6 +116,7 @@ class Switchboard:
     admission: Admission = attrs.Factory(Admission)
     connector: Connector = nobody_to_connect
     legs: dict[Session, Leg] = attrs.Factory(dict)
+    _warned_at: dict[str, float] = attrs.Factory(dict)
     _emptied: list[Deferred[None]] = attrs.Factory(list)
 
     log = Logger()
@@ -208,7 +212,14 @@ class Switchboard:
             self._refuse(event, 503, str(error), reason="no room")
             return
         codecs = self.loaded.config.media.codecs
-        local = LocalMedia(address, media.port, codecs, session_id=self.random_bits(62))
+        local = LocalMedia(
+            address,
+            media.port,
+            codecs,
+            session_id=self.random_bits(62),
+            srtp=trunk.srtp,
+            random_bytes=lambda count: self.random_bits(8 * count).to_bytes(count, "big"),
+        )
         streams, recordings = self.streams, self.recordings
         leg = Leg(
             self.edge,
@@ -227,7 +238,20 @@ class Switchboard:
             media.close()
             self._refuse(event, error.status or 488, error.sentence, reason="offer")
             return
+        if trunk.srtp == "required" and event.source.transport != "tls":
+            self._warn_of_keys(trunk.name, event.source.transport)
         self._begin(event, leg, flow, trunk.name)
+
+    def _warn_of_keys(self, trunk: str, transport: str) -> None:
+        """Once a minute and trunk."""
+        now = self.clock.seconds()
+        if now - self._warned_at.get(trunk, -WARNED_S) >= WARNED_S:
+            self._warned_at[trunk] = now
+            self.log.warn(
+                "{trunk} wants SRTP and calls over {transport}: whoever can read its SIP has the keys; use TLS",
+                trunk=trunk,
+                transport=transport.upper(),
+            )
 
     def _is_v6(self, offer: SessionDescription | None, source: str) -> bool:
         """The offer's own family; where the offer is ours to make, that of the signalling if RTP is bound in it."""

@@ -137,8 +137,8 @@ class MediaPlane:
             self._playout_ms,
             self._late,
         )
-        self._protection = Protection(rows, self._reception.inbox, self._reception.views, self._reception.refused)
-        self._reports.protect = self._protection.protect_control
+        self.protection = Protection(rows, self._reception.inbox, self._reception.views, self._reception.refused)
+        self._reports.protect = self.protection.protect_control
         self._collisions = Collisions(self._egress, self._leave_ssrc, random_bits)
         self._reception.on_source = self._reports.on_source = self._collisions.meet
         self._silence = SilenceWatch(rows, settings.silence_event_s, settings.rtp_timeout_s)
@@ -331,8 +331,8 @@ class MediaPlane:
         for _ in range(READS_A_TICK):
             if not self._ports.receive(views, arrived):
                 return
-            if not self._protection.is_idle:
-                self._protection.open(arrived, now)
+            if not self.protection.is_idle:
+                self.protection.open(arrived, now)
             self._reception.take(arrived, self._tick_number, now)
             if arrived.control:
                 self._reports.receive(arrived.control, self._tick_number, now)
@@ -454,14 +454,14 @@ class MediaPlane:
         self._reports.describe(row, plan, signalling_host, senders, self._clock.seconds())
         self._silence.describe(row, plan.may_receive and plan.remote_port > 0, self._tick_number)
         is_halved = plan.maxptime_ms is not None and plan.maxptime_ms < 20
-        context = self._protection.describe(row, plan.keys, self._clock.seconds())
+        context = self.protection.describe(row, plan.keys, self._clock.seconds())
         self._egress.direct(
             row, address, plan.send_payload_type, codec, plan.may_send, is_halved, plan.parameters, context
         )
 
     def _leave_ssrc(self, row: int, other: int, now: float) -> None:
         self._reports.leave_ssrc(row, other, now)
-        self._protection.forget_ssrc(row, self._egress.ssrc(row))
+        self.protection.forget_ssrc(row, self._egress.ssrc(row))
 
     def _make_wide(self) -> WideRows:
         settings = self.settings
@@ -573,7 +573,7 @@ class MediaPlane:
         self.bridges.part(row)
         self._reports.close(row, self._clock.seconds())
         self._collisions.close(row)
-        self._protection.close(row)
+        self.protection.close(row)
         self._silence.close(row)
         self._egress.close(row)
         self._reception.close(row)

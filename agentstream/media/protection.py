@@ -60,6 +60,11 @@ class Protection:
         self._scratch_pointer = srtp.pointer_to(self._scratch)
 
     @property
+    def count(self) -> int:
+        """Rows that have keys, or had them a second ago."""
+        return len(self._rows)
+
+    @property
     def is_idle(self) -> bool:
         """Every row is one in clear."""
         return not self._rows

@@ -8,6 +8,7 @@ its clock is a list here.
 
 from __future__ import annotations
 
+import base64
 import itertools
 import re
 from collections.abc import Iterable, Sequence
@@ -15,6 +16,7 @@ from typing import Any
 
 import attrs
 import numpy as np
+from pylibsrtp import Error, Policy, Session
 from twisted.internet.interfaces import IDelayedCall
 from twisted.internet.protocol import DatagramProtocol
 
@@ -41,6 +43,19 @@ OPUS_SILENCE = bytes([0xF8, 0xFF, 0xFE])
 
 SILENT = {"PCMU": 0xFF, "PCMA": 0xD5}
 """The byte of silence, of the codecs that have one."""
+
+PROFILES = {
+    "AES_CM_128_HMAC_SHA1_80": Policy.SRTP_PROFILE_AES128_CM_SHA1_80,
+    "AES_CM_128_HMAC_SHA1_32": Policy.SRTP_PROFILE_AES128_CM_SHA1_32,
+    "AEAD_AES_128_GCM": Policy.SRTP_PROFILE_AEAD_AES_128_GCM,
+    "AEAD_AES_256_GCM": Policy.SRTP_PROFILE_AEAD_AES_256_GCM,
+}
+KEY_BYTES = {
+    "AES_CM_128_HMAC_SHA1_80": 30,
+    "AES_CM_128_HMAC_SHA1_32": 30,
+    "AEAD_AES_128_GCM": 28,
+    "AEAD_AES_256_GCM": 44,
+}
 
 _ports = itertools.count(40000, 2)
 
@@ -86,7 +101,7 @@ class Description:
     def read(cls, sdp: bytes) -> Description:
         """A ValueError is a failure of the test."""
         text = sdp.decode()
-        audio = re.search(r"^m=audio (\d+) RTP/AVP ([\d ]+)\r$", text, re.MULTILINE)
+        audio = re.search(r"^m=audio (\d+) RTP/S?AVP ([\d ]+)\r$", text, re.MULTILINE)
         host = re.search(r"^c=IN IP[46] (\S+)\r$", text, re.MULTILINE)
         if audio is None or host is None:
             raise ValueError(f"the SDP has no audio or no address: {text}")
@@ -116,11 +131,14 @@ class Phone:
     :param ptime_ms: of its packets, 10 to 60.
     :param attributes: more lines of its audio's description, such as ``a=rtcp-mux``.
     :param phase_s: how long after the first ``say`` its packets leave, so that none falls together with a tick.
+    :param srtp: its sound is SRTP, by a suite of :data:`PROFILES`; "" for RTP.
     :param credentials: user and password, for an INVITE that is answered 401; it is sent again once.
     :ivar responses: every response to its INVITEs, in order of arrival.
     :ivar replies: every response to its other requests.
     :ivar requests: every request of the server's, in order of arrival.
     :ivar arrivals: every RTP packet.
+    :ivar srtp_key: its master key and salt; a new one is said in its next description.
+    :ivar unread: packets of RTP and RTCP that it could not read for their keys.
     :ivar controls: (when, datagram, own port) of all RTCP, on the port behind RTP's or on RTP's own.
     :ivar answer: the server's latest description; None before there is one.
     :ivar acknowledges: False: no 200 is ever acknowledged.
@@ -145,6 +163,7 @@ class Phone:
         ptime_ms: int = 20,
         attributes: Sequence[str] = (),
         phase_s: float = 0.005,
+        srtp: str = "",
         credentials: tuple[str, str] | None = None,
     ) -> None:
         self._reactor = reactor
@@ -159,6 +178,10 @@ class Phone:
         self.credentials = credentials
         self._invited: tuple[bytes, str] | None = None
         self.takes_events = True
+        self.srtp = srtp
+        self.srtp_key = bytes(range(KEY_BYTES.get(srtp, 0)))
+        self.unread = 0
+        self._sessions: dict[tuple[str, bytes, bool], Session] = {}
         self.codecs = tuple(codecs)
         self.ptime_ms = ptime_ms
         self.attributes = tuple(attributes)
@@ -264,7 +287,8 @@ class Phone:
             "s=-",
             f"c=IN {family} {self.connection_host}",
             "t=0 0",
-            f"m=audio {port} RTP/AVP {' '.join(map(str, numbers))}",
+            f"m=audio {port} RTP/{'S' if self.srtp else ''}AVP {' '.join(map(str, numbers))}",
+            *([f"a=crypto:1 {self.srtp} inline:{base64.b64encode(self.srtp_key).decode()}"] if self.srtp else ()),
             *(f"a=rtpmap:{NUMBERS[codec]} {RTPMAPS.get(codec, f'{codec}/{RATE_HZ}')}" for codec in self.codecs),
             *(event_lines if self.takes_events else ()),
             f"a=ptime:{self.ptime_ms}",
@@ -444,18 +468,52 @@ class Phone:
         payloads = (arrival.packet.payload for arrival in self.arrivals if arrival.at >= since)
         return b"".join(payload for payload in payloads if not set(payload) <= silent)
 
+    @property
+    def server_key(self) -> tuple[str, bytes] | None:
+        """Suite and key of the server's answer; None for RTP in clear."""
+        assert self.answer is not None
+        found = re.search(r"^a=crypto:\d+ (\S+) inline:(\S+)\r$", self.answer.text, re.MULTILINE)
+        return None if found is None else (found[1], base64.b64decode(found[2]))
+
+    def _session(self, suite: str, key: bytes, *, sends: bool) -> Session:
+        """One for each key, so that its rollover counter goes on."""
+        if (suite, key, sends) not in self._sessions:
+            kind = Policy.SSRC_ANY_OUTBOUND if sends else Policy.SSRC_ANY_INBOUND
+            policy = Policy(key=key, ssrc_type=kind, srtp_profile=PROFILES[suite])
+            self._sessions[suite, key, sends] = Session(policy)
+        return self._sessions[suite, key, sends]
+
+    def protect(self, packet: bytes) -> bytes:
+        """An RTP packet as it leaves."""
+        return self._session(self.srtp, self.srtp_key, sends=True).protect(packet) if self.srtp else packet
+
+    def _opened(self, data: bytes, *, is_control: bool) -> bytes | None:
+        key = None if self.answer is None else self.server_key
+        if key is None:
+            return data
+        session = self._session(*key, sends=False)
+        try:
+            return session.unprotect_rtcp(data) if is_control else session.unprotect(data)
+        except Error:
+            self.unread += 1
+            return None
+
     def _server_rtp(self) -> Address:
         assert self.answer is not None, "the call has no answer yet"
         return self.answer.host, self.answer.port
 
     def _rtp_received(self, data: bytes, source: Address) -> None:
         if 192 <= data[1] <= 223:  # RFC 5761 section 4
-            self.controls.append((self._reactor.seconds(), data, self.rtp_address[1]))
-        else:
-            self.arrivals.append(Arrival(self._reactor.seconds(), Packet.parse(data)))
+            self._control_received(data, self.rtp_address[1])
+        elif (opened := self._opened(data, is_control=False)) is not None:
+            self.arrivals.append(Arrival(self._reactor.seconds(), Packet.parse(opened)))
 
     def _rtcp_received(self, data: bytes, source: Address) -> None:
-        self.controls.append((self._reactor.seconds(), data, self.rtp_address[1] + 1))
+        self._control_received(data, self.rtp_address[1] + 1)
+
+    def _control_received(self, data: bytes, port: int) -> None:
+        if (opened := self._opened(data, is_control=True)) is not None:
+            self.controls.append((self._reactor.seconds(), opened, port))
 
     def _begin(self) -> None:
         if self._next_packet is not None or not self._slots:
@@ -480,7 +538,7 @@ class Phone:
         timestamp = (self.timestamp + slot.offset) & 0xFFFFFFFF
         packet = Packet(number, self.sequence_number, timestamp, self.ssrc, slot.payload, marker=marker)
         self._is_first = False
-        self._rtp_port.write(packet.serialise(), self._server_rtp())
+        self._rtp_port.write(self.protect(packet.serialise()), self._server_rtp())
         skews = self.skews_ppm
         skew = skews[min(self.packets_sent, len(skews) - 1)] if skews else 0.0
         self.packets_sent += 1

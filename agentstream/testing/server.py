@@ -227,6 +227,7 @@ class ServerUnderTest:
         counts = {
             "calls": len(switchboard.calls),
             "legs with media": plane.legs,
+            "legs with keys": plane.protection.count,
             "ends of TCP connections": len(self.reactor.tcp.open_connections),
             "bytes of queued sound": plane.budget.used,
         }

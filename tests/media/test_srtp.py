@@ -466,11 +466,11 @@ def test_rows_in_clear_do_not_pay() -> None:
     """With no row that has keys, nothing of this is called; with one, only that one is looked at."""
     world = make_world()
     world.call()
-    assert world.plane._protection.is_idle
+    assert world.plane.protection.is_idle
     far = call(world)
-    assert not world.plane._protection.is_idle
+    assert not world.plane.protection.is_idle
     far.leg.close()
-    assert world.plane._protection.is_idle
+    assert world.plane.protection.is_idle
     world.plane.stop()
 
 
