@@ -24,6 +24,7 @@ class ServerSettings:
     """What the generated config says.
 
     :ivar bots: user part to dial -> the bot's URL; each is a flow of one voicebot step.
+    :ivar applets: user part to dial -> an applet without options that must be set; each is a flow of one step.
     :ivar chunk_ms: milliseconds of sound in one media message.
     :ivar max_calls: calls at once; the range of RTP ports is chosen to hold twice as many.
     :ivar fixed_playout_ms: a playout delay that does not follow the arrivals, where sound is recognised frame by frame;
@@ -45,6 +46,7 @@ class ServerSettings:
     hears_speech: bool = True
     speech_detector: str = ""
     first_rtp_port: int = 20000
+    applets: Mapping[str, str] = attrs.Factory(dict)
 
     def write(self, folder: Path) -> Path:
         """Write the config and its flows; returns the config's path."""
@@ -69,16 +71,13 @@ class ServerSettings:
             lines += ["[http]", f'listen = "tcp:{self.http_port}:interface={HOST}"']
         if self.recordings is not None:
             lines += ["[recording]", f"folder = {_toml(str(self.recordings))}"]
-        for user, url in self.bots.items():
+        recorded = [] if self.recordings is None else ["record = true"]
+        bot = ["[step.bot]", 'applet = "voicebot"']
+        steps = {user: [*bot, f"url = {_toml(url)}", *recorded] for user, url in self.bots.items()}
+        steps |= {user: ["[step.bot]", f"applet = {_toml(applet)}"] for user, applet in self.applets.items()}
+        for user, step in steps.items():
             lines += ["[[route]]", f"to = {_toml(user)}", f"flow = {_toml(user)}"]
-            flow = [
-                f"name = {_toml(user)}",
-                'start = "bot"',
-                "[step.bot]",
-                'applet = "voicebot"',
-                f"url = {_toml(url)}",
-                *([] if self.recordings is None else ["record = true"]),
-            ]
+            flow = [f"name = {_toml(user)}", 'start = "bot"', *step]
             (flows / f"{user}.toml").write_text("\n".join(flow) + "\n")
         config = folder / "agentstream.toml"
         config.write_text("\n".join(lines) + "\n")

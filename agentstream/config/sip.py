@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import functools
 from pathlib import Path
 
 import attrs
@@ -89,12 +90,12 @@ class Sip:
         """The address of this family that others are told; "" where none is set."""
         return first_of_family((self.advertise, self.advertise_v6), is_v6=is_v6)
 
-    @property
+    @functools.cached_property
     def listeners(self) -> tuple[Listener, ...]:
         """``listen``, parsed."""
         return tuple(Listener.parse(text) for text in self.listen)
 
-    @property
+    @functools.cached_property
     def addresses(self) -> tuple[str, ...]:
         """The IP addresses that single listeners tell others, or are bound on."""
         told = (at.advertise if is_address(at.advertise) else at.interface for at in self.listeners)

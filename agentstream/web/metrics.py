@@ -267,7 +267,12 @@ class NodeMetrics:
         yield self._gauge("phones", "Phones that are registered.", users)
         yield self._gauge("phone_contacts", "Their contacts.", bindings)
         yield self._count("sip_pings", "Pings that keep the way to phones open.", others["pings"])
-        yield self._gauge("sip_dialogs", "SIP dialogs that are up.", len(self.edge.stack.dialogs))
+        stack = self.edge.stack
+        yield self._gauge("sip_dialogs", "SIP dialogs that are up.", len(stack.dialogs))
+        transactions = len(stack.servers) + len(stack.clients)
+        yield self._gauge(
+            "sip_transactions", "SIP transactions, with those that only take up repetitions.", transactions
+        )
 
     def _streams(self) -> Iterator[Metric]:
         counts = self.counts

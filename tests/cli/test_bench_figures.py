@@ -21,6 +21,7 @@ from agentstream.cli.bench.plot import Curve, draw, nice_top, of_ramp
 from agentstream.cli.bench.profile import Profile, reason
 from agentstream.cli.bench.ramp import find_knee
 from agentstream.cli.bench.scrape import TICK, Scrape, parse, percentile_ms
+from agentstream.cli.bench.sip_rate import is_good as sip_is_good
 from agentstream.cli.bench.slope import fit
 from agentstream.cli.bench.variants import Variant, compare, product, turns
 from agentstream.cli.commands import build_parser
@@ -180,6 +181,43 @@ def test_what_is_left_over_is_named() -> None:
     assert left_over(empty, empty, (20, 20)) == {}
     full = Scrape({**empty.values, "agentstream_legs": 2.0}, {})
     assert left_over(empty, full, (20, 23)) == {"legs": 2, "open_files": 3}
+
+
+# Calls without sound
+
+
+def sip_said(**more: Any) -> dict[str, Any]:
+    names = ("setup_p50_ms", "setup_p99_ms", "setup_most_ms", "cpu_percent", "load_percent", "others_percent")
+    figures = dict.fromkeys((*names, "load_latest_ms", "tick_p99_ms", "tick_late_p99_ms"), 1.0)
+    counts = dict.fromkeys(("repeated", "unanswered", "frames_lost", "calls_beside"), 0)
+    head = {"mode": "sip", "calls_a_second": 400.0, "seconds": 10.0, "calls": 4000, "refused": {}, "left_over": {}}
+    return {**head, **figures, **counts, "setup_p95_ms": 3.0, **more}
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        {"setup_p95_ms": 20.5},
+        {"setup_p95_ms": None},
+        {"repeated": 1},
+        {"refused": {"503": 2}},
+        {"unanswered": 1},
+        {"frames_lost": 1},
+        {"left_over": {"sip_transactions": 3}},
+    ],
+)
+def test_what_a_rate_of_calls_may_not_show(wrong: dict[str, Any]) -> None:
+    assert sip_is_good(sip_said())
+    assert not sip_is_good(sip_said(**wrong))
+
+
+def test_the_table_of_a_rate_of_calls() -> None:
+    sheet = sheets.of_sip_rate(sip_said(left_over={"sip_transactions": 3}, calls_beside=200, frames_lost=2))
+    assert sheet.title == "400 calls a second without sound for 10 s, beside 200 two-way calls"
+    cells = {row[0]: row[1] for row in sheet.rows}
+    assert (cells["INVITE to 200, p95"], cells["left over"]) == ("3.00", "sip_transactions 3")
+    assert cells["frames lost of the calls beside"] == "2"
+    assert sheets.of_sip_rate(sip_said()).rows[9][1] == sheets.DASH
 
 
 # Tables and pictures

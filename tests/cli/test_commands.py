@@ -45,6 +45,7 @@ def test_wrong_usage_is_2(words: list[str], capsys: pytest.CaptureFixture[str]) 
         (["bench", "--rounds", "0"], 1, "--rounds 0 is out of range"),
         (["bench", "--rate", "16000", "--seconds", "1400"], 1, "beside --rate give at most 1300."),
         (["bench", "--churn", "0"], 1, "--churn 0 is out of range: give 0.1 to 200."),
+        (["bench", "--sip", "0"], 1, "--sip 0 is out of range: give 1 to 2000."),
         (["bench", "--ramp", "--vad", "on", "off"], 1, "--ramp compares nothing: give one of each setting."),
         (["bench", "--playout-ms", "25"], 1, "give a multiple of 10 from 20 to 400."),
         (["bench", "--plot", "x.svg"], 1, "--plot is of a ramp: add --ramp."),

@@ -64,6 +64,16 @@ def test_calls_that_come_and_go_leave_nothing(capfdbinary: pytest.CaptureFixture
     assert said["growth_kb_per_call"] is not None and said["setup_p95_ms"] > 0
 
 
+@pytest.mark.slow  # waits until SIP's timers have run out
+@pytest.mark.skipif(sys.platform != "linux", reason="the bench reads Linux's /proc")
+def test_calls_without_sound_leave_nothing(capfdbinary: pytest.CaptureFixture[bytes]) -> None:
+    # How soon calls are answered is this machine's business here, and so is what has to be said twice.
+    main(["bench", "--sip", "20", "--seconds", "2", "--calls", "2", "--json"])
+    said = orjson.loads(capfdbinary.readouterr().out)
+    assert (said["calls"], said["calls_beside"], said["refused"], said["unanswered"]) == (40, 2, {}, 0)
+    assert said["left_over"] == {} and said["setup_p95_ms"] > 0 and said["cpu_percent"] > 0
+
+
 @pytest.mark.slow  # a server at two sizes, two seconds each
 @pytest.mark.skipif(sys.platform != "linux", reason="the bench reads Linux's /proc")
 def test_a_ramp_with_its_picture(capfdbinary: pytest.CaptureFixture[bytes], tmp_path: Path) -> None:

@@ -49,7 +49,7 @@ class Callers:
     def __init__(
         self, host: str, rows: int, speech: Bytes, random: np.random.Generator, notes: Notes, has_tones: bool = False
     ) -> None:
-        pairs = [_open_pair(host) for _ in range(-(-rows // SHARED))]
+        pairs = [open_pair(host) for _ in range(-(-rows // SHARED))]
         self.socks, self._control = [pair[0] for pair in pairs], [pair[1] for pair in pairs]
         self.is_numbering = False
         self.latest_s = 0.0
@@ -175,7 +175,7 @@ def _big_endian(out: Bytes, values: npt.NDArray[np.int64]) -> None:
     out[:] = values.astype(">i8").view(np.uint8).reshape(-1, 8)[:, 8 - width :]
 
 
-def _open_pair(host: str) -> tuple[socket.socket, socket.socket]:
+def open_pair(host: str) -> tuple[socket.socket, socket.socket]:
     """A port for RTP and the odd one behind it, where RTCP arrives and stays: a closed port would answer it, which no
     phone's does."""
     while True:

@@ -34,7 +34,13 @@ _SAMPLES = 360
 _QUIET_S = 45.0
 """SIP keeps an ended dialog's transactions for 32 s (RFC 3261 section 17, timers H and J)."""
 
-GAUGES = ("agentstream_calls", "agentstream_legs", "agentstream_streams", "agentstream_sip_dialogs")
+GAUGES = (
+    "agentstream_calls",
+    "agentstream_legs",
+    "agentstream_streams",
+    "agentstream_sip_dialogs",
+    "agentstream_sip_transactions",
+)
 
 
 def left_over(before: Scrape, after: Scrape, files: tuple[int, int]) -> dict[str, int]:
@@ -43,7 +49,7 @@ def left_over(before: Scrape, after: Scrape, files: tuple[int, int]) -> dict[str
     :param files: open files of the server, before and after.
     """
     left = {name.removeprefix("agentstream_"): int(after.values[name] - before.values[name]) for name in GAUGES}
-    return {name: count for name, count in {**left, "open_files": files[1] - files[0]}.items() if count}
+    return {name: count for name, count in {**left, "open_files": files[1] - files[0]}.items() if count > 0}
 
 
 def growth_kb(samples: list[tuple[float, int, int]], warm_up_s: float) -> tuple[float, float, int]:

@@ -24,13 +24,23 @@ from agentstream.cli.bench.frames import PROBE_CALL, RATE_HZ
 from agentstream.cli.bench.measure import is_clean, measure
 from agentstream.cli.bench.profile import Profile
 from agentstream.cli.bench.ramp import ramp
+from agentstream.cli.bench.sip_rate import is_good as sip_is_good
+from agentstream.cli.bench.sip_rate import sip_rate
 from agentstream.cli.bench.variants import PLAYOUT_MS, Variant, compare, product, turns
 from agentstream.errors import AgentstreamError
 from agentstream.media.silero import HOW_TO_INSTALL, is_installed
 
 _SOAK_SAMPLES = 120
-_DEFAULT_S = {"run": 20.0, "soak": 600.0, "ramp": 20.0, "churn": 1800.0, "burst": 60.0, "stall": disturb.STALL_S}
-_DEFAULT_CALLS = {"soak": 600, "ramp": 1000}
+_DEFAULT_S = {
+    "run": 20.0,
+    "soak": 600.0,
+    "ramp": 20.0,
+    "churn": 1800.0,
+    "sip": 15.0,
+    "burst": 60.0,
+    "stall": disturb.STALL_S,
+}
+_DEFAULT_CALLS = {"soak": 600, "ramp": 1000, "sip": 0}
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -41,6 +51,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     mode.add_argument(
         "--churn", type=float, metavar="CPS", help="calls that come at so many a second and last 4 s: what each leaves"
     )
+    mode.add_argument(
+        "--sip",
+        type=float,
+        metavar="CPS",
+        help="calls without sound, so many a second, hung up at once: how soon they are answered",
+    )
     mode.add_argument("--burst", action="store_true", help="all bots say a minute at once: how late packets get")
     mode.add_argument("--stall", action="store_true", help="one bot reads nothing for a while: how late packets get")
     mode.add_argument(
@@ -50,7 +66,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--calls",
         type=int,
         metavar="N",
-        help="two-way calls at once (default 100; soak 600); of a ramp the most (1000)",
+        help="two-way calls at once (default 100; soak 600; beside --sip 0); of a ramp the most (1000)",
     )
     parser.add_argument("--step", type=int, default=100, metavar="N", help="calls that a ramp adds (default 100)")
     parser.add_argument(
@@ -142,6 +158,8 @@ def mode_of(args: argparse.Namespace) -> str:
     """What the options ask for."""
     if args.churn is not None:
         return "churn"
+    if args.sip is not None:
+        return "sip"
     return next((name for name in ("ramp", "soak", "burst", "stall") if getattr(args, name)), "run")
 
 
@@ -156,6 +174,10 @@ def _measure(
     if mode == "churn":
         found = churn(variants[0], args.churn, args.seconds, args.warm_up, console)
         return found, churn_is_good(found)
+    if mode == "sip":
+        profile = Profile(args.profile) if args.profile else None
+        found = sip_rate(args.sip, args.seconds, args.calls, console, profile)
+        return found, sip_is_good(found)
     if mode == "burst":
         found = disturb.burst(args.calls, args.seconds, variants[0].chunk_ms, args.rounds, console)
         return found, found["worst_ms"] <= disturb.LIMIT_MS
@@ -181,12 +203,13 @@ def _checked(args: argparse.Namespace, mode: str) -> list[Variant]:
     """
     most = PROBE_CALL - 1
     for name, value, least, limit in (
-        ("calls", args.calls, 1, most),
+        ("calls", args.calls, 0 if mode == "sip" else 1, most),
         ("step", args.step, 1, most),
         ("seconds", args.seconds, 1, 86400),
         ("warm-up", args.warm_up, 0, 86400),
         ("rounds", args.rounds, 1, 100),
         ("churn", 1 if args.churn is None else args.churn, 0.1, 200),
+        ("sip", 1 if args.sip is None else args.sip, 1, 2000),
     ):
         if not least <= value <= limit:
             raise AgentstreamError(f"--{name} {value:g} is out of range: give {least:g} to {limit:g}.")
@@ -204,7 +227,7 @@ def _checked(args: argparse.Namespace, mode: str) -> list[Variant]:
         raise AgentstreamError(f"--vad silero {HOW_TO_INSTALL}.")
     if len(variants) > 1 and mode not in ("run", "soak"):
         raise AgentstreamError(f"--{mode} compares nothing: give one of each setting.")
-    if args.profile and mode not in ("run", "soak"):
+    if args.profile and mode not in ("run", "soak", "sip"):
         raise AgentstreamError("--profile is of a run of fixed size: leave the other mode out.")
     if args.profile and len(variants) * args.rounds > 1:
         raise AgentstreamError("--profile is of one run: give one of each setting and no --rounds.")

@@ -9,7 +9,7 @@ from __future__ import annotations
 import math
 import socket
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -99,6 +99,7 @@ class Fleet:
     server: Child
     sink: Child
     load: Child
+    sip_port: int
     http_port: int
     streams: int = 0
     refused: int = 0
@@ -113,12 +114,15 @@ class Fleet:
         most: int,
         bot_module: str = "sink",
         users: tuple[str, ...] = ("echo", "probe"),
+        applets: Mapping[str, str] | None = None,
+        spare: int = 10,
     ) -> Fleet:
         """Everything up and on its core, no call yet.
 
-        :param most: calls at once.
+        :param most: calls of the callers at once. :param spare: how many more the server has room for.
+        :param applets: users that lead to no bot (agentstream.cli.server.ServerSettings).
         """
-        need_files(most)
+        need_files(most + spare)
         rate = str(variant.rate_hz)
         sink = family.start("bot", ["-m", f"agentstream.cli.bench.{bot_module}", rate])
         bot = f"ws://127.0.0.1:{family.expect(sink, 'listening', SPARE_S)['port']}"
@@ -127,7 +131,8 @@ class Fleet:
             port,
             {user: f"{bot}/{user}?sample-rate={rate}" for user in users},
             variant.chunk_ms,
-            max_calls=most + 10,
+            applets=applets or {},
+            max_calls=most + spare,
             fixed_playout_ms=variant.playout_ms,
             http_port=http_port,
             recordings=folder / "recordings" if variant.recording else None,
@@ -141,7 +146,7 @@ class Fleet:
         pinning = machine.pin(server.pid, is_server=True)
         for child in (sink, load):
             machine.pin(child.pid, is_server=False)
-        return cls(family, folder, console, variant.rate_hz, pinning, server, sink, load, http_port)
+        return cls(family, folder, console, variant.rate_hz, pinning, server, sink, load, port, http_port)
 
     @property
     def memory_bytes(self) -> int:

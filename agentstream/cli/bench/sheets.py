@@ -198,6 +198,33 @@ def of_churn(said: Said) -> Sheet:
     return Sheet(title, ("", "measured", ""), rows, (note,))
 
 
+def of_sip_rate(said: Said) -> Sheet:
+    """Calls without sound."""
+    left = ", ".join(f"{name} {count}" for name, count in said["left_over"].items()) or "nothing"
+    rows = (
+        ("calls", str(said["calls"]), ""),
+        ("INVITE to 200, p50", text(said["setup_p50_ms"]), "ms"),
+        ("INVITE to 200, p95", text(said["setup_p95_ms"]), "ms"),
+        ("INVITE to 200, p99", text(said["setup_p99_ms"]), "ms"),
+        ("INVITE to 200, longest", text(said["setup_most_ms"]), "ms"),
+        ("messages that somebody had to repeat", str(said["repeated"]), ""),
+        ("refused", str(sum(said["refused"].values())), ""),
+        ("never answered", str(said["unanswered"]), ""),
+        ("left over", left, ""),
+        ("frames lost of the calls beside", str(said["frames_lost"]) if said["calls_beside"] else DASH, ""),
+        ("CPU of the server", text(said["cpu_percent"], 1), "% of a core"),
+        ("CPU of these callers", text(said["load_percent"], 1), "% of a core"),
+        ("CPU of what is no part of this", text(said["others_percent"], 1), "% of a core"),
+        ("an INVITE late, at worst", text(said["load_latest_ms"]), "ms (this machine's doing)"),
+        ("tick, p99", text(said["tick_p99_ms"]), "ms"),
+        ("tick begins late, p99", text(said["tick_late_p99_ms"]), "ms"),
+    )
+    beside = f", beside {said['calls_beside']} two-way calls" if said["calls_beside"] else ""
+    title = f"{said['calls_a_second']:g} calls a second without sound for {said['seconds']:g} s{beside}"
+    note = "Left over is what is there when SIP's timers of 32 s have run out and was not there before."
+    return Sheet(title, ("", "measured", ""), rows, (note,))
+
+
 def of_disturbance(said: Said) -> Sheet:
     """Bursts from all bots at once, or a bot that reads nothing: how late packets were."""
     rows = [
@@ -215,6 +242,8 @@ def sheets_of(said: Said) -> list[Sheet]:
         return [of_ramp(said)]
     if mode == "churn":
         return [of_churn(said)]
+    if mode == "sip":
+        return [of_sip_rate(said)]
     if mode in ("burst", "stall"):
         return [of_disturbance(said)]
     sheets = [of_run(run) for run in said["runs"]]
