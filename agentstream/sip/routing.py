@@ -5,6 +5,7 @@
 from __future__ import annotations
 
 from collections import OrderedDict
+from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING
 
 import attrs
@@ -35,7 +36,14 @@ def default_port(transport: str) -> int:
 
 
 class Listeners(dict[str, Listener]):
-    """Our listeners by name, as ``Hop.local`` names them."""
+    """Our listeners by name, as ``Hop.local`` names them.
+
+    :ivar is_flow: whether a phone has registered over this hop, and is reached over it alone.
+    """
+
+    def __init__(self, listeners: Mapping[str, Listener] | None = None) -> None:
+        super().__init__(listeners or {})
+        self.is_flow: Callable[[Hop], bool] = lambda hop: False
 
     def of(self, hop: Hop) -> Listener:
         """The one that the hop names."""
@@ -89,6 +97,10 @@ class Listeners(dict[str, Listener]):
         """Where the dialog's next request goes, from a listener of ours that speaks that transport; where there is
         none, to where the peer's messages come from."""
         source = dialog.source
+        if not dialog.route_set and self.is_flow(source):
+            # RFC 5626 section 5.3: what goes to a phone takes the flow that it registered on, whatever its Contact says
+            # of itself.
+            return source
         hop = reachable(dialog.next_uri, source)
         if hop.transport == source.transport:
             return hop

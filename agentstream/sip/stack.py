@@ -73,6 +73,7 @@ class Stack(Core):
             raise LocalProtocolError("a registrar needs a gate")
         self.gate.is_registrar = True
         self.registrar = Registrar(self, settings)
+        self.listeners.is_flow = self.registrar.has_flow
         allow = f"{ALLOW}, REGISTER"
         self.capabilities = tuple((name, allow if name == "Allow" else value) for name, value in self.capabilities)
         return self.registrar

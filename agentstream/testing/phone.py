@@ -133,6 +133,7 @@ class Phone:
     :param phase_s: how long after the first ``say`` its packets leave, so that none falls together with a tick.
     :param srtp: its sound is SRTP, by a suite of :data:`PROFILES`; "" for RTP.
     :param credentials: user and password, for an INVITE that is answered 401; it is sent again once.
+    :param sip_port: its own; 0 takes any.
     :ivar responses: every response to its INVITEs, in order of arrival.
     :ivar replies: every response to its other requests.
     :ivar requests: every request of the server's, in order of arrival.
@@ -145,7 +146,7 @@ class Phone:
     :ivar serves: the methods that it answers 200 beside BYE; INVITE with its description. Others get 501.
     :ivar takes_calls: an INVITE outside a call is kept in ``invite`` until :meth:`ring`, :meth:`pick_up` or
         :meth:`refuse`; a CANCEL ends it.
-    :ivar invite: the INVITE that the phone was called with last.
+    :ivar invite: the INVITE that the phone was called with last; ``invite_data`` is its bytes.
     :ivar reply_headers: whole lines with CRLF that its 200 to those carries.
     :ivar takes_events: False: telephone-event is not offered.
     :ivar skews_ppm: how much faster its clock runs than it should, in millionths, for each packet in turn; beyond the
@@ -165,6 +166,7 @@ class Phone:
         phase_s: float = 0.005,
         srtp: str = "",
         credentials: tuple[str, str] | None = None,
+        sip_port: int = 0,
     ) -> None:
         self._reactor = reactor
         self._network: Network = reactor.network
@@ -173,7 +175,7 @@ class Phone:
         self.serves: set[str] = set()
         self.takes_calls = False
         self.invite: Received | None = None
-        self._invite_data = b""
+        self.invite_data = b""
         self.reply_headers = ""
         self.credentials = credentials
         self._invited: tuple[bytes, str] | None = None
@@ -208,7 +210,7 @@ class Phone:
         self._next_at = 0.0
         self._is_first = True
         sip = _Datagrams(self._sip_received)
-        self._sip_port = reactor.listenUDP(0, sip, interface=host, maxPacketSize=65536)
+        self._sip_port = reactor.listenUDP(sip_port, sip, interface=host, maxPacketSize=65536)
         self._rtp_port = reactor.listenUDP(self.rtp_address[1], _Datagrams(self._rtp_received), interface=host)
         self._control_port = reactor.listenUDP(self.rtp_address[1] + 1, _Datagrams(self._rtcp_received), interface=host)
         self.sip = SipPeer(host, self._sip_port.getHost().port, user, f"{target[0]}:{target[1]}")
@@ -238,7 +240,7 @@ class Phone:
 
     def _reply(self, status: int, phrase: str, *, has_sound: bool, headers: str) -> None:
         sdp = self.description() if has_sound else b""
-        self.send(self.sip.respond(self._invite_data, status, phrase, sdp, headers))
+        self.send(self.sip.respond(self.invite_data, status, phrase, sdp, headers))
 
     def reinvite(self, direction: str = "sendrecv", *, sdp: bytes | None = None) -> None:
         """Describe the session anew."""
@@ -363,7 +365,7 @@ class Phone:
     def _called(self, data: bytes, invite: Received) -> None:
         if self.invite is not None and invite.header("via") == self.invite.header("via"):
             return  # it has been here before
-        self.invite, self._invite_data = invite, data
+        self.invite, self.invite_data = invite, data
         self.ended_by = ""
         self.answer = Description.read(invite.body)
         self.sip.called_by(data)

@@ -17,13 +17,16 @@ SOCKETS = ("network.py",)
 
 
 def calls_in_one_tick(rows: int) -> Counter[str]:
-    """Python and C calls by name in one ordinary tick of this many two-way calls, socket calls left out."""
+    """Python and C calls by name in one ordinary tick of this many two-way calls, joined in pairs, socket calls left
+    out."""
     world: World = make_world(rows)
     ends = [world.call() for _ in range(rows)]
     frames = ulaw_noise(1, 3)
     for far in ends:
         far.leg.hear(100, lambda chunk, at: None)
         far.leg.playback.write(bytes(2 * 8000))
+    for one, other in zip(ends[::2], ends[1::2], strict=True):
+        one.leg.join(other.leg)
     for _ in range(12):
         for far in ends:
             far.say(frames[0])
