@@ -15,7 +15,8 @@ import attrs
 import numpy as np
 import numpy.typing as npt
 from twisted.internet.defer import Deferred
-from zope.interface import Attribute, Interface
+from twisted.plugin import IPlugin
+from zope.interface import Attribute, Interface, implementer
 
 Audio = npt.NDArray[np.int16]
 """Mono samples, shape (n,), dtype int16."""
@@ -372,3 +373,35 @@ class IStreamApplet(IApplet):
 
 class IVoicebotApplet(IApplet):
     """An applet that opens a stream that listens and speaks."""
+
+
+@implementer(IPlugin, IApplet)
+@attrs.frozen(kw_only=True)
+class Applet:
+    """An applet that needs no class of its own: what a drop-in says of itself, and what makes its runs.
+
+    :ivar run: gives the run of one step of one call from that call and the step's options, such as the run's class.
+    :ivar doc: what for, in one line, where its module has more than one applet.
+    """
+
+    name: str
+    options: type
+    run: Callable[[ICall, Any], IRun]
+    outcomes: tuple[Outcome, ...]
+    needs_answer: bool = True
+    after_hangup: bool = False
+    doc: str = ""
+
+    def open(self, call: ICall, options: Any) -> IRun:
+        """One step of one call begins."""
+        return self.run(call, options)
+
+
+@implementer(IStreamApplet)
+class StreamApplet(Applet):
+    """One that opens a stream and only listens."""
+
+
+@implementer(IVoicebotApplet)
+class VoicebotApplet(Applet):
+    """One that opens a stream that listens and speaks."""

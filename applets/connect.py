@@ -6,10 +6,9 @@ from pathlib import Path
 
 import attrs
 from twisted.internet.defer import Deferred
-from twisted.plugin import IPlugin
 from zope.interface import implementer
 
-from agentstream.interfaces import ConnectEnd, ConnectSpec, IApplet, ICall, IRun, Outcome
+from agentstream.interfaces import Applet, ConnectEnd, ConnectSpec, ICall, IRun, Outcome
 
 STATUSES = {"done": "completed", "busy": "busy", "no_answer": "no-answer", "failed": "failed"}
 """What DialCallStatus says behind each outcome."""
@@ -108,25 +107,15 @@ class Run:
             self._connecting.cancel()
 
 
-@implementer(IPlugin, IApplet)
-@attrs.frozen
-class Connect:
-    """The applet."""
-
-    name = "connect"
-    options = Options
-    outcomes = (
+connect = Applet(
+    name="connect",
+    options=Options,
+    run=Run,
+    outcomes=(
         Outcome("done", "They have talked, and the other end hung up; the caller is still here."),
         Outcome("busy", "Whom we rang is busy, or declined."),
         Outcome("no_answer", "Nobody answered in time, or the phone is not registered."),
         Outcome("failed", "Nobody could be rung: no trunk has the number, no server answers, or it refused."),
-    )
-    needs_answer = False
-    after_hangup = False
-
-    def open(self, call: ICall, options: Options) -> Run:
-        """One step of one call."""
-        return Run(call, options)
-
-
-connect = Connect()
+    ),
+    needs_answer=False,
+)

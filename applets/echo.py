@@ -6,11 +6,10 @@ from collections.abc import Callable
 
 import attrs
 from twisted.internet.defer import CancelledError, Deferred
-from twisted.plugin import IPlugin
 from twisted.python.failure import Failure
 from zope.interface import implementer
 
-from agentstream.interfaces import Audio, IApplet, ICall, IRun, Outcome
+from agentstream.interfaces import Applet, Audio, ICall, IRun, Outcome
 
 CHUNK_MS = 20
 
@@ -53,20 +52,9 @@ class Run:
             self._done.callback("done")
 
 
-@implementer(IPlugin, IApplet)
-@attrs.frozen
-class Echo:
-    """The applet."""
-
-    name = "echo"
-    options = Options
-    outcomes = (Outcome("done", "The time is over."),)
-    needs_answer = True
-    after_hangup = False
-
-    def open(self, call: ICall, options: Options) -> Run:
-        """One step of one call."""
-        return Run(call, options)
-
-
-echo = Echo()
+echo = Applet(
+    name="echo",
+    options=Options,
+    run=Run,
+    outcomes=(Outcome("done", "The time is over."),),
+)

@@ -4,10 +4,9 @@ from __future__ import annotations
 
 import attrs
 from twisted.internet.defer import Deferred, succeed
-from twisted.plugin import IPlugin
 from zope.interface import implementer
 
-from agentstream.interfaces import IApplet, ICall, IRun, Outcome
+from agentstream.interfaces import Applet, ICall, IRun, Outcome
 
 
 @attrs.frozen
@@ -34,20 +33,10 @@ class Run:
         """Nothing is left to stop."""
 
 
-@implementer(IPlugin, IApplet)
-@attrs.frozen
-class Hangup:
-    """The applet. A call that has not been answered is refused."""
-
-    name = "hangup"
-    options = Options
-    outcomes = (Outcome("done", "The call has ended."),)
-    needs_answer = False
-    after_hangup = False
-
-    def open(self, call: ICall, options: Options) -> Run:
-        """One step of one call."""
-        return Run(call, options)
-
-
-hangup = Hangup()
+hangup = Applet(
+    name="hangup",
+    options=Options,
+    run=Run,
+    outcomes=(Outcome("done", "The call has ended."),),
+    needs_answer=False,  # a call that has not been answered is refused
+)

@@ -4,11 +4,10 @@ from __future__ import annotations
 
 import attrs
 from twisted.internet.defer import Deferred
-from twisted.plugin import IPlugin
 from twisted.python.failure import Failure
 from zope.interface import implementer
 
-from agentstream.interfaces import IApplet, ICall, IRun, Outcome
+from agentstream.interfaces import Applet, ICall, IRun, Outcome
 
 
 @attrs.frozen(kw_only=True)
@@ -42,20 +41,9 @@ class Run:
         """What was asked for cannot be taken back."""
 
 
-@implementer(IPlugin, IApplet)
-@attrs.frozen
-class Hold:
-    """The applet."""
-
-    name = "hold"
-    options = Options
-    outcomes = (Outcome("done", "The phone has agreed."), Outcome("failed", "It has not, and nothing has changed."))
-    needs_answer = True
-    after_hangup = False
-
-    def open(self, call: ICall, options: Options) -> Run:
-        """One step of one call."""
-        return Run(call, options)
-
-
-hold = Hold()
+hold = Applet(
+    name="hold",
+    options=Options,
+    run=Run,
+    outcomes=(Outcome("done", "The phone has agreed."), Outcome("failed", "It has not, and nothing has changed.")),
+)

@@ -6,11 +6,10 @@ from pathlib import Path
 
 import attrs
 from twisted.internet.defer import Deferred
-from twisted.plugin import IPlugin
 from twisted.python.failure import Failure
 from zope.interface import implementer
 
-from agentstream.interfaces import IApplet, ICall, IRun, Outcome
+from agentstream.interfaces import Applet, ICall, IRun, Outcome
 
 
 @attrs.frozen
@@ -53,20 +52,10 @@ class Run:
             self._playing.cancel()
 
 
-@implementer(IPlugin, IApplet)
-@attrs.frozen
-class Play:
-    """The applet."""
-
-    name = "play"
-    options = Options
-    outcomes = (Outcome("done", "The file has been played."), Outcome("failed", "The file could not be played."))
-    needs_answer = False  # a run answers by itself, unless it plays early
-    after_hangup = False
-
-    def open(self, call: ICall, options: Options) -> Run:
-        """One step of one call."""
-        return Run(call, options)
-
-
-play = Play()
+play = Applet(
+    name="play",
+    options=Options,
+    run=Run,
+    outcomes=(Outcome("done", "The file has been played."), Outcome("failed", "The file could not be played.")),
+    needs_answer=False,  # a run answers by itself, unless it plays early
+)

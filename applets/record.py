@@ -4,10 +4,9 @@ from __future__ import annotations
 
 import attrs
 from twisted.internet.defer import Deferred, succeed
-from twisted.plugin import IPlugin
 from zope.interface import implementer
 
-from agentstream.interfaces import IApplet, ICall, IRun, Outcome
+from agentstream.interfaces import Applet, ICall, IRun, Outcome
 
 
 @attrs.frozen(kw_only=True)
@@ -48,20 +47,9 @@ class Run:
         """It was done when it began."""
 
 
-@implementer(IPlugin, IApplet)
-@attrs.frozen
-class Record:
-    """The applet."""
-
-    name = "record"
-    options = Options
-    outcomes = (Outcome("done", "At once, while the flow goes on."),)
-    needs_answer = True
-    after_hangup = False
-
-    def open(self, call: ICall, options: Options) -> Run:
-        """One step of one call."""
-        return Run(call, options)
-
-
-record = Record()
+record = Applet(
+    name="record",
+    options=Options,
+    run=Run,
+    outcomes=(Outcome("done", "At once, while the flow goes on."),),
+)

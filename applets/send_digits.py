@@ -4,11 +4,10 @@ from __future__ import annotations
 
 import attrs
 from twisted.internet.defer import Deferred
-from twisted.plugin import IPlugin
 from twisted.python.failure import Failure
 from zope.interface import implementer
 
-from agentstream.interfaces import IApplet, ICall, IRun, Outcome
+from agentstream.interfaces import Applet, ICall, IRun, Outcome
 
 
 def _expect_digits(text: str) -> str:
@@ -52,20 +51,9 @@ class Run:
         """What has begun is sent to its end."""
 
 
-@implementer(IPlugin, IApplet)
-@attrs.frozen
-class SendDigits:
-    """The applet."""
-
-    name = "send_digits"
-    options = Options
-    outcomes = (Outcome("done", "All have been sent."), Outcome("failed", "The other end did not take them."))
-    needs_answer = True
-    after_hangup = False
-
-    def open(self, call: ICall, options: Options) -> Run:
-        """One step of one call."""
-        return Run(call, options)
-
-
-send_digits = SendDigits()
+send_digits = Applet(
+    name="send_digits",
+    options=Options,
+    run=Run,
+    outcomes=(Outcome("done", "All have been sent."), Outcome("failed", "The other end did not take them.")),
+)

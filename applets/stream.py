@@ -4,11 +4,10 @@ from __future__ import annotations
 
 import attrs
 from twisted.internet.defer import Deferred, succeed
-from twisted.plugin import IPlugin
 from twisted.python.failure import Failure
 from zope.interface import implementer
 
-from agentstream.interfaces import ICall, IRun, IStreamApplet, Outcome
+from agentstream.interfaces import ICall, IRun, Outcome, StreamApplet
 from applets._bot import URL, BotOptions
 
 
@@ -67,20 +66,9 @@ def _told(failure: Failure) -> None:
     """The timeline has it already."""
 
 
-@implementer(IPlugin, IStreamApplet)
-@attrs.frozen
-class Stream:
-    """The applet."""
-
-    name = "stream"
-    options = Options
-    outcomes = (Outcome("done", "At once, while the stream is still being connected."),)
-    needs_answer = True
-    after_hangup = False
-
-    def open(self, call: ICall, options: Options) -> Run:
-        """One step of one call."""
-        return Run(call, options)
-
-
-stream = Stream()
+stream = StreamApplet(
+    name="stream",
+    options=Options,
+    run=Run,
+    outcomes=(Outcome("done", "At once, while the stream is still being connected."),),
+)

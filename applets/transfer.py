@@ -4,10 +4,9 @@ from __future__ import annotations
 
 import attrs
 from twisted.internet.defer import Deferred
-from twisted.plugin import IPlugin
 from zope.interface import implementer
 
-from agentstream.interfaces import IApplet, ICall, IRun, Outcome, TransferEnd
+from agentstream.interfaces import Applet, ICall, IRun, Outcome, TransferEnd
 
 
 @attrs.frozen(kw_only=True)
@@ -42,23 +41,12 @@ class Run:
         """What was asked for cannot be taken back."""
 
 
-@implementer(IPlugin, IApplet)
-@attrs.frozen
-class Transfer:
-    """The applet."""
-
-    name = "transfer"
-    options = Options
-    outcomes = (
+transfer = Applet(
+    name="transfer",
+    options=Options,
+    run=Run,
+    outcomes=(
         Outcome("done", "The other end has reached the target; hang up now, as the flow does without a next step."),
         Outcome("failed", "It was refused, or nobody said in time what became of it; the caller is still here."),
-    )
-    needs_answer = True
-    after_hangup = False
-
-    def open(self, call: ICall, options: Options) -> Run:
-        """One step of one call."""
-        return Run(call, options)
-
-
-transfer = Transfer()
+    ),
+)

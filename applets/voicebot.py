@@ -4,11 +4,10 @@ from __future__ import annotations
 
 import attrs
 from twisted.internet.defer import CancelledError, Deferred
-from twisted.plugin import IPlugin
 from twisted.python.failure import Failure
 from zope.interface import implementer
 
-from agentstream.interfaces import BargeIn, ICall, IRun, IStream, IVoicebotApplet, Outcome, StreamSpec
+from agentstream.interfaces import BargeIn, ICall, IRun, IStream, Outcome, StreamSpec, VoicebotApplet
 from applets._bot import URL, BotOptions
 
 
@@ -131,23 +130,12 @@ class Run:
             self._talk.cancel()
 
 
-@implementer(IPlugin, IVoicebotApplet)
-@attrs.frozen
-class Voicebot:
-    """The applet."""
-
-    name = "voicebot"
-    options = Options
-    outcomes = (
+voicebot = VoicebotApplet(
+    name="voicebot",
+    options=Options,
+    run=Run,
+    outcomes=(
         Outcome("done", "The bot or the caller ended it."),
         Outcome("failed", "The bot was not reached, or lost."),
-    )
-    needs_answer = True
-    after_hangup = False
-
-    def open(self, call: ICall, options: Options) -> Run:
-        """One step of one call."""
-        return Run(call, options)
-
-
-voicebot = Voicebot()
+    ),
+)

@@ -41,8 +41,8 @@ IMPURE = frozenset(
 )
 """Time, randomness and the outside world; a pure room is given what it needs of them."""
 
-INTERFACES_MAY = frozenset({"twisted.internet.defer", "zope.interface"})
-"""interfaces.py is no pure room: it names Deferred and Interface, and nothing else of the kind."""
+INTERFACES_MAY = frozenset({"twisted.internet.defer", "twisted.plugin", "zope.interface"})
+"""interfaces.py is no pure room: it names Deferred, Interface and IPlugin, and nothing else of the kind."""
 
 APPLETS_MAY = ("agentstream.interfaces", "agentstream.audio")
 DYNAMIC = frozenset({"import_module", "__import__", "namedAny", "namedModule", "requireModule"})
@@ -117,7 +117,7 @@ def breaches_of_room(room: str, name: str) -> Iterator[str]:
     if room in PURE and (top in IMPURE or is_within(name, "numpy.random")):
         yield f"imports {name} in a pure room"
     if room == "interfaces" and top in IMPURE and not any(is_within(name, allowed) for allowed in INTERFACES_MAY):
-        yield f"imports {name}, but interfaces only name Deferred and Interface"
+        yield f"imports {name}, but interfaces only name Deferred, Interface and IPlugin"
     if is_within(name, "twisted.protocols.sip"):
         yield f"imports {name}, which is RFC 2543 and installs the reactor"
 
@@ -242,7 +242,11 @@ PLANTED = [
     ("agentstream/errors.py", "from time import monotonic", "imports time.monotonic in a pure room"),
     ("agentstream/rtp/planted.py", "import numpy as np\nx = np.random.default_rng()", "imports random in a pure room"),
     ("agentstream/rtp/planted.py", "from numpy.random import default_rng", "numpy.random.default_rng in a pure room"),
-    ("agentstream/interfaces.py", "from twisted.internet import task", "interfaces only name Deferred and Interface"),
+    (
+        "agentstream/interfaces.py",
+        "from twisted.internet import task",
+        "interfaces only name Deferred, Interface and IPlugin",
+    ),
     # the reactor
     ("agentstream/net/planted.py", "from twisted.internet import reactor", "imports the reactor"),
     ("agentstream/net/planted.py", "import twisted.protocols.sip", "RFC 2543"),

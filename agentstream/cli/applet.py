@@ -27,7 +27,7 @@ from agentstream.config.structure import expected, plain_type
 from agentstream.errors import AgentstreamError, Problem
 from agentstream.flow.loader import examine
 from agentstream.flow.registry import Registry, find_applets
-from agentstream.interfaces import IApplet
+from agentstream.interfaces import Applet, IApplet
 
 FOLDER = Path("my_applets")
 """Where a new drop-in goes unless another folder is named."""
@@ -177,9 +177,11 @@ def _applet(applet: IApplet, config: Config, registry: Registry) -> dict[str, An
 
 
 def _doc(applet: IApplet, registry: Registry) -> str:
-    """The first line of its module's docstring; where a module has several applets, of its class's."""
+    """The first line of its module's docstring; where a module has several applets, what each says of itself."""
     file = registry.files[applet.name]
-    module, own = sys.modules.get(type(applet).__module__), type(applet).__doc__
+    path = Path(file)
+    module = sys.modules.get(f"applets.{path.parent.name if path.stem == '__init__' else path.stem}")
+    own = applet.doc if isinstance(applet, Applet) else type(applet).__doc__
     is_alone = list(registry.files.values()).count(file) == 1
     text = (module and module.__doc__) if is_alone else own
     return _first_line(text or own or "")

@@ -44,9 +44,8 @@ from __future__ import annotations
 from pathlib import Path
 
 import attrs
-from agentstream.interfaces import IApplet, ICall, IRun, Outcome
+from agentstream.interfaces import Applet, ICall, IRun, Outcome
 from twisted.internet.defer import CancelledError, Deferred
-from twisted.plugin import IPlugin
 from zope.interface import implementer
 
 
@@ -94,26 +93,15 @@ class Run:
         self._work.cancel()
 
 
-@implementer(IPlugin, IApplet)
-@attrs.frozen
-class Applet:
-    """What flows know of it."""
-
-    name = "$name"
-    options = Options
-    outcomes = (
+applet = Applet(
+    name="$name",
+    options=Options,
+    run=Run,
+    outcomes=(
         Outcome("done", "All of it was played."),
         Outcome("skipped", "The caller pressed a key."),
-    )
-    needs_answer = True
-    after_hangup = False
-
-    def open(self, call: ICall, options: Options) -> Run:
-        """One step of one call begins."""
-        return Run(call, options)
-
-
-applet = Applet()
+    ),
+)
 '''
 
 _VOICEBOT = '''\
@@ -128,12 +116,11 @@ from agentstream.interfaces import (
     ICall,
     IRun,
     IStream,
-    IVoicebotApplet,
     Outcome,
     StreamSpec,
+    VoicebotApplet,
 )
 from twisted.internet.defer import CancelledError, Deferred
-from twisted.plugin import IPlugin
 from twisted.python.failure import Failure
 from zope.interface import implementer
 
@@ -181,26 +168,15 @@ class Run:
             self._opening.cancel()
 
 
-@implementer(IPlugin, IVoicebotApplet)
-@attrs.frozen
-class Applet:
-    """What flows know of it."""
-
-    name = "$name"
-    options = Options
-    outcomes = (
+applet = VoicebotApplet(
+    name="$name",
+    options=Options,
+    run=Run,
+    outcomes=(
         Outcome("done", "The bot or the caller ended it."),
         Outcome("failed", "The bot was not reached, or lost."),
-    )
-    needs_answer = True
-    after_hangup = False
-
-    def open(self, call: ICall, options: Options) -> Run:
-        """One step of one call begins."""
-        return Run(call, options)
-
-
-applet = Applet()
+    ),
+)
 '''
 
 _PLAIN = '''\
@@ -210,9 +186,8 @@ _PLAIN = '''\
 from __future__ import annotations
 
 import attrs
-from agentstream.interfaces import IApplet, ICall, IRun, Outcome
+from agentstream.interfaces import Applet, ICall, IRun, Outcome
 from twisted.internet.defer import Deferred, succeed
-from twisted.plugin import IPlugin
 from zope.interface import implementer
 
 
@@ -240,26 +215,16 @@ class Run:
         """The call is ending: nothing is left running."""
 
 
-@implementer(IPlugin, IApplet)
-@attrs.frozen
-class Applet:
-    """What flows know of it."""
-
-    name = "$name"
-    options = Options
-    outcomes = (
+applet = Applet(
+    name="$name",
+    options=Options,
+    run=Run,
+    outcomes=(
         Outcome("matched", "The number begins so."),
         Outcome("other", "It does not.", required=True),
-    )
-    needs_answer = False
-    after_hangup = False
-
-    def open(self, call: ICall, options: Options) -> Run:
-        """One step of one call begins."""
-        return Run(call, options)
-
-
-applet = Applet()
+    ),
+    needs_answer=False,
+)
 '''
 
 _TEST_HEAD = '''\

@@ -107,7 +107,7 @@ def test_from_an_idea_to_a_call(tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
         ("import attrs\n", "from agentstream.interfaces", "import attrs\n" + tones),
         ("    file: Path", "\n\n@implementer(IRun)", options),
         ("    async def _steps", "    def _pressed", steps + "\n"),
-        ("    outcomes = (", "    needs_answer", outcomes),
+        ("    outcomes=(", "\n)\n", outcomes.rstrip()),
     ):
         text = text[: text.index(begin)] + new + text[text.index(end) :]
     file.write_text(text)

@@ -153,7 +153,7 @@ def test_a_name_that_is_taken(folder: Path, capsys: pytest.CaptureFixture[str]) 
 def test_a_name_that_a_drop_in_of_the_folder_has(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
     main(["applet", "new", "first"])
     file = Path("my_applets/first.py")
-    file.write_text(file.read_text().replace('name = "first"', 'name = "second"'))
+    file.write_text(file.read_text().replace('name="first"', 'name="second"'))
     (folder / "my_applets" / "third").mkdir()
     (folder / "my_applets" / "third" / "__init__.py").touch()
     for name, sentence in (
@@ -197,11 +197,26 @@ def test_a_drop_in_with_two_applets_is_asked_for_by_name() -> None:
     main(["applet", "new", "it"])
     file = Path("my_applets/it.py")
     text = file.read_text()
-    second = text[text.index("@implementer(IPlugin") :].replace('"it"', '"other"').replace("Applet:", "Other:")
-    file.write_text(text + "\n\n" + second.replace("applet = Applet()", "other = Other()"))
+    second = text[text.index("applet = Applet(") :].replace('"it"', '"other"')
+    file.write_text(text + "\n\n" + second.replace("applet = ", "other = "))
     assert load_applet(file, "other").name == "other"
     with pytest.raises(AssertionError, match=r"has the applets \['it', 'other'\]: name one of them"):
         load_applet(file)
+
+
+def test_each_of_two_applets_in_one_file_says_what_it_is_for(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    main(["applet", "new", "it"])
+    file = Path("my_applets/it.py")
+    text = file.read_text()
+    second = text[text.index("applet = Applet(") :].replace('name="it"', 'name="other", doc="For other days."')
+    file.write_text(
+        text.replace('name="it"', 'name="it", doc="For most days."') + second.replace("applet = ", "other = ")
+    )
+    config = config_of(folder, "my_applets")
+    capsys.readouterr()
+    assert main(["applet", "list", "--config", str(config)]) == 0
+    said = capsys.readouterr().out
+    assert "it: For most days." in said and "other: For other days." in said
 
 
 # -- list ----------------------------------------------------------------------------------------------------------
