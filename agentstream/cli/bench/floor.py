@@ -1,11 +1,11 @@
 """The floor: what the socket calls of so many calls cost by themselves, with no server around them.
 
-Run as a process: ``python -m agentstream.cli.bench.floor CALLS SECONDS CADENCE_MS RATE_HZ``. It forks a partner, which
-stands for callers and bot on another core. Every 20 ms the worker receives and sends one packet of 172 bytes on each of
-CALLS connected UDP sockets, and at the cadence reads and writes one message on each of CALLS socket pairs. Nothing is
-decoded, counted or framed. Its own user and system time, in percent of a core a call, how long its ticks take and how
-late they begin (p99, ms: what this machine does to a process that sleeps until its time) go to standard output as one
-JSON object.
+Run as a process: ``python -m agentstream.cli.bench.floor CALLS SECONDS CADENCE_MS RATE_HZ``. It forks a partner,
+which stands for callers and bot on another core. Every 20 ms the worker receives and sends one packet of 172 bytes on
+each of CALLS connected UDP sockets, and at the cadence reads and writes one message on each of CALLS TCP connections,
+which is what a WebSocket is to the kernel. Nothing is decoded, counted or framed. Its own user and system time, in
+percent of a core a call, how long its ticks take and how late they begin (p99, ms: what this machine does to a
+process that sleeps until its time) go to standard output as one JSON object.
 """
 
 from __future__ import annotations
@@ -43,7 +43,7 @@ class Pairs:
 
     @classmethod
     def open(cls, calls: int) -> Pairs:
-        """Connect so many UDP sockets and socket pairs, none of which waits."""
+        """Connect so many UDP sockets and so many over TCP, none of which waits."""
         packets = []
         for _ in range(calls):
             one, other = (socket.socket(socket.AF_INET, socket.SOCK_DGRAM) for _ in range(2))
@@ -54,11 +54,14 @@ class Pairs:
             other.connect(one.getsockname())
             packets.append((one, other))
         streams = []
-        for _ in range(calls):
-            pair = socket.socketpair()
-            for end in pair:
-                end.setblocking(False)
-            streams.append(pair)
+        with socket.create_server(("127.0.0.1", 0)) as server:
+            for _ in range(calls):
+                mine = socket.create_connection(server.getsockname())
+                theirs, _ = server.accept()
+                for end in (mine, theirs):
+                    end.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+                    end.setblocking(False)
+                streams.append((mine, theirs))
         return cls(packets, streams)
 
 
