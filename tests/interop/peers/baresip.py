@@ -130,6 +130,7 @@ def baresip(
     rate_hz: int = 8000,
     more: str = "",
     channels: int = 1,
+    account: str = "",
 ) -> Iterator[Baresip]:
     """Start it with one account that answers by itself and speaks ``wav`` once.
 
@@ -137,6 +138,7 @@ def baresip(
     :param rate_hz: samples a second of the file, of the codec and of what it records.
     :param more: more lines of its config.
     :param channels: of the codec, as its rtpmap has it.
+    :param account: more parameters of its account, each with a semicolon before it.
     """
     host = f"[{interface}]" if ":" in interface else interface
     (folder / "rec").mkdir(parents=True)
@@ -163,7 +165,7 @@ def baresip(
         + more
     )
     (folder / "accounts").write_text(
-        f"<sip:alice@{host}:{sip_port}>;regint=0;answermode=auto;audio_codecs={codec}/{rate_hz}/{channels}\n"
+        f"<sip:alice@{host}:{sip_port}>;regint=0;answermode=auto;audio_codecs={codec}/{rate_hz}/{channels}{account}\n"
     )
     (folder / "contacts").write_text("")
     with Program("baresip", ["baresip", "-f", folder, "-t", "90"], cwd=folder) as program:
