@@ -1,13 +1,12 @@
 """A run in several processes (``pytest -n 4``): who runs beside whom, at which priority, and one report of all of them.
 
 A pytest plugin, loaded by tests/conftest.py. Most of what real calls take is waiting, so they go on beside tests that
-compute. What runs one after the other in one process is a *group*: a file, or one of three lanes of real calls.
+compute. What runs one after the other in one process is a *group*: a file, or one of two lanes of real calls.
 
-- ``measured``: times, gaps or whole sound are looked at; these calls are never beside one another.
-- ``bench``: servers of the bench and of the demo, which bring their own load.
-- ``calls``: everything else in tests/interop.
+- ``measured``: times, losses or whole sound are looked at; these calls are never beside one another.
+- ``calls``: everything else in tests/interop, and what waits until nothing of a call is left.
 
-Lanes are first in the queue and keep the priority that the run was started with. Files run at a lower one, so that a
+Lanes are first in the queue and keep the priority that the run was started with. Files run at the lowest one, so that a
 server, a phone or a bot in a lane gets a processor as soon as it has something to do. Without ``-n`` there is one
 process, and nothing of this.
 """
@@ -24,37 +23,40 @@ import pytest
 from tests.interop.peers import report
 
 MEASURED = (
+    "tests/cli/test_demo.py",
+    "tests/cli/test_flood.py",
+    "tests/cli/test_loopback.py",
+    "tests/interop/test_baresip_calls.py",
     "tests/interop/test_barge_in.py",
     "tests/interop/test_bots.py",
     "tests/interop/test_codec_change_baresip.py",
     "tests/interop/test_codecs_baresip.py",
     "tests/interop/test_echo_content.py",
+    "tests/interop/test_mutated_invites.py",
     "tests/interop/test_quickstart.py",
     "tests/interop/test_relay.py",
     "tests/interop/test_rtcp.py",
 )
-BENCH = (
-    "tests/cli/test_demo.py",
-    "tests/cli/test_flood.py",
-    "tests/cli/test_loopback.py",
-    "tests/interop/test_mutated_invites.py",
+CALLS = (
+    "tests/cli/test_loopback.py::test_calls_that_come_and_go_leave_nothing",
+    "tests/cli/test_loopback.py::test_calls_without_sound_leave_nothing",
+    "tests/interop/",
     "tests/remains/test_remains.py",
 )
-CALLS = ("tests/interop/",)
-LANES = {"measured": MEASURED, "bench": BENCH, "calls": CALLS}
-"""Lane -> its files and folders; the first that fits."""
+LANES = {"measured": MEASURED, "calls": CALLS}
+"""Lane -> its folders, files and tests. Where several fit, the one that says most decides."""
 
 EARLY = ("tests/packaging/", "tests/fuzz/")
 """These take minutes: they come before the files that take seconds, so that the last process to end ends soon."""
 
-LOWERED = 10
+LOWERED = 19
 SECTION = "real peers"
 
 
 def group_of(nodeid: str) -> str:
     """The lane of a test, or else its file."""
-    file = nodeid.partition("::")[0]
-    return next((lane for lane, places in LANES.items() if file.startswith(places)), file)
+    fits = [(len(place), lane) for lane, places in LANES.items() for place in places if nodeid.startswith(place)]
+    return max(fits)[1] if fits else nodeid.partition("::")[0]
 
 
 def place_of(group: str) -> int:

@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
+import fcntl
 import os
 import re
 import signal
 import socket
 import subprocess
+import tempfile
 import threading
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from types import TracebackType
-from typing import Self
+from typing import IO, Self
 
 import pytest
 
@@ -142,21 +144,32 @@ def free_tcp_port(host: str = "127.0.0.1") -> int:
     return _free_block(1, host, socket.SOCK_STREAM)
 
 
-FIRST_PORT, END_PORT = 10000, 20000
+FIRST_PORT, SHARES, SHARE = 4000, 16, 1000
 """Below the range that the kernel hands out, and below the RTP ports of servers that the bench and the demo start."""
 
 
-def _share() -> tuple[int, int]:
-    """The first port and the end of this process's part of the range: processes of one run share no port."""
-    worker = int(os.environ.get("PYTEST_XDIST_WORKER", "gw0").removeprefix("gw"))
-    workers = int(os.environ.get("PYTEST_XDIST_WORKER_COUNT", "1"))
-    size = (END_PORT - FIRST_PORT) // workers // 2 * 2
-    first = FIRST_PORT + worker * size
-    return first, first + size
+def _take_share() -> tuple[int, int]:
+    """The first port and the end of this process's part of them: no two processes that test share ports."""
+    folder = Path(tempfile.gettempdir()) / f"agentstream-ports-{os.getuid()}"
+    folder.mkdir(exist_ok=True)
+    for number in range(SHARES):
+        lock = (folder / str(number)).open("w")
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError:
+            lock.close()
+        else:
+            _locks.append(lock)
+            break
+    else:
+        number = os.getpid() % SHARES
+    first = FIRST_PORT + number * SHARE
+    return first, first + SHARE
 
 
-_first, _end = _share()
-_next_block = _first + 64 * (os.getpid() * 64 % (_end - _first) // 64)
+_locks: list[IO[str]] = []
+_first, _end = _take_share()
+_next_block = _first
 _held: list[range] = []
 
 
