@@ -1,7 +1,7 @@
 """The configuration as one value: :class:`Config` has a field for each section of the file.
 
 The sections are attrs classes in the modules beside this one; each field of theirs has its documentation, unit and
-range. Pure: no files, no sockets. :mod:`agentstream.config.structure` fills the classes from what a TOML file says,
+range. Pure: no files, no sockets. :mod:`agentstream.config.document` fills the classes from what a TOML file says,
 :mod:`agentstream.flow.loader` reads the files, docs/config.md is generated from the metadata.
 """
 # ruff: noqa: RUF009 - setting() makes an attrs field, and defaults are immutable

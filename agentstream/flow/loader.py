@@ -18,8 +18,9 @@ import attrs
 import agentstream.samples
 from agentstream.audio.codecs import codecs, missing_library
 from agentstream.config.addresses import expect_name
+from agentstream.config.document import read_config, strings_of
 from agentstream.config.model import Config
-from agentstream.config.structure import nearest, read_config, strings_of
+from agentstream.config.structure import nearest
 from agentstream.errors import ConfigError, Problem
 from agentstream.flow.definition import Flow, read_flow
 from agentstream.flow.files import file_mistakes, named_files, read_toml

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from agentstream.config.addresses import expect_country_code, expect_time_zone
-from agentstream.config.structure import read_config
+from agentstream.config.document import read_config
 
 
 @pytest.mark.parametrize("name", ["Asia/Kolkata", "UTC", "Europe/Berlin"])

@@ -6,7 +6,7 @@ import tomllib
 
 import pytest
 
-from agentstream.config.structure import read_config
+from agentstream.config.document import read_config
 
 
 @pytest.mark.parametrize(

@@ -11,11 +11,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from agentstream.config.access import Trunk
+from agentstream.config.document import read_config
 from agentstream.config.metadata import setting
 from agentstream.config.model import Config
 from agentstream.config.reference import reference
 from agentstream.config.routes import Route
-from agentstream.config.structure import found, parse_network, read, read_config
+from agentstream.config.structure import found, parse_network, read
 
 
 def problems_of(text: str) -> list[str]:
