@@ -9,7 +9,8 @@ from itertools import pairwise
 import attrs
 import pytest
 
-from agentstream.testing.bots import (
+from agentstream.testing.bots import Echo, RawSession, Session, Speaker
+from agentstream.testing.hostile_bots import (
     GARBAGE,
     BreaksFraming,
     Burst,
@@ -17,7 +18,6 @@ from agentstream.testing.bots import (
     ClosesInHandshake,
     DropsTcp,
     EarlySpeaker,
-    Echo,
     Garbage,
     Hangs,
     NeverCloses,
@@ -25,11 +25,8 @@ from agentstream.testing.bots import (
     NotUtf8,
     NotWebSocket,
     OddBytes,
-    RawSession,
     Refuses,
-    Session,
     SlowReader,
-    Speaker,
 )
 from agentstream.testing.phone import SILENT, speech
 from agentstream.testing.server import ServerUnderTest

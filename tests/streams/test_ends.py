@@ -6,7 +6,8 @@ from typing import Any
 
 import pytest
 
-from agentstream.testing.bots import Echo, NeverPongs, Speaker
+from agentstream.testing.bots import Echo, Speaker
+from agentstream.testing.hostile_bots import NeverPongs
 from agentstream.testing.phone import speech
 from agentstream.testing.server import ServerUnderTest
 from tests.cases import cases

@@ -7,7 +7,8 @@ from typing import Any
 import numpy as np
 import pytest
 
-from agentstream.testing.bots import ClosesEarly, Echo, Refuses, SlowReader, Speaker
+from agentstream.testing.bots import Echo, Speaker
+from agentstream.testing.hostile_bots import ClosesEarly, Refuses, SlowReader
 from agentstream.testing.phone import speech
 from agentstream.testing.server import ServerUnderTest
 from tests.cases import cases

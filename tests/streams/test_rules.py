@@ -11,7 +11,8 @@ from typing import Any
 
 import pytest
 
-from agentstream.testing.bots import Echo, Refuses, Session, Speaker
+from agentstream.testing.bots import Echo, Session, Speaker
+from agentstream.testing.hostile_bots import Refuses
 from agentstream.testing.phone import speech
 from agentstream.testing.server import ServerUnderTest
 from tests.cases import cases

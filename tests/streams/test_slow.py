@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import numpy as np
 
-from agentstream.testing.bots import Echo, SlowReader
+from agentstream.testing.bots import Echo
+from agentstream.testing.hostile_bots import SlowReader
 from agentstream.testing.phone import speech
 from agentstream.testing.server import ServerUnderTest
 from agentstream.ws.connection import QUEUE_S
