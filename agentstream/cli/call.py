@@ -32,6 +32,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--seconds", type=float, metavar="S", help="hang up so long after the answer; default: 2 s after the last word"
     )
+    parser.add_argument(
+        "--srtp",
+        action="store_true",
+        help="encrypt the sound; the keys go by SIP over UDP, so anybody there can read them",
+    )
     parser.add_argument("--json", action="store_true", help="print one JSON object and nothing else")
 
 
@@ -54,7 +59,7 @@ def run(args: argparse.Namespace) -> int:
         if args.record is not None:
             expect_writable(args.record)
         audio = load_sample_speech() if args.wav is None else load_sound(args.wav)
-        phone = Phone.open(args.uri, Errand(audio, digits, seconds=args.seconds), tell)
+        phone = Phone.open(args.uri, Errand(audio, digits, seconds=args.seconds, srtp=args.srtp), tell)
     except AgentstreamError as error:
         print(f"agentstream: {error}", file=sys.stderr)
         return EXIT_USAGE

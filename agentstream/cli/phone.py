@@ -21,7 +21,7 @@ from agentstream.cli.sound import Recording
 from agentstream.errors import AgentstreamError, RemoteProtocolError
 from agentstream.interfaces import Audio
 from agentstream.rtp.packet import Packet
-from agentstream.sdp import LocalMedia, MediaPlan, SessionDescription, accept_answer, make_offer, parse
+from agentstream.sdp import OFF, REQUIRED, LocalMedia, MediaPlan, SessionDescription, accept_answer, make_offer, parse
 from agentstream.sip.events import Event, InviteAnswered, InviteProgressed, InviteRefused, SessionEnded
 from agentstream.sip.session import Session
 
@@ -45,6 +45,7 @@ class Errand:
     :ivar tail_s: how long it goes on listening after the last word.
     :ivar seconds: hang up so long after the answer instead; None: after audio, digits and tail.
     :ivar ring_s: how long it waits for an answer.
+    :ivar srtp: its sound is SRTP, or there is no call.
     """
 
     audio: Audio
@@ -53,6 +54,7 @@ class Errand:
     seconds: float | None = None
     ring_s: float = 30.0
     codecs: tuple[str, ...] = ("PCMU", "PCMA")
+    srtp: bool = False
 
 
 @attrs.frozen
@@ -179,7 +181,12 @@ class Phone:
     def start(self, now: float) -> None:
         """Send the INVITE."""
         local = LocalMedia(
-            self.sip.host, self.rtp.getsockname()[1], self.errand.codecs, session_id=secrets.randbits(31)
+            self.sip.host,
+            self.rtp.getsockname()[1],
+            self.errand.codecs,
+            session_id=secrets.randbits(31),
+            srtp=REQUIRED if self.errand.srtp else OFF,
+            random_bytes=secrets.token_bytes,
         )
         self._offer = make_offer(local)
         self._invited_s = now
@@ -278,7 +285,7 @@ class Phone:
             Recording(now),
             now,
             ssrc=secrets.randbits(32),
-            sequence_number=secrets.randbits(16),
+            sequence_number=secrets.randbits(15),
             timestamp=secrets.randbits(32),
             audio=self.errand.audio,
             on_packet=self.on_packet,

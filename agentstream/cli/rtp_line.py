@@ -14,6 +14,8 @@ from typing import Protocol
 
 import attrs
 import numpy as np
+from pylibsrtp import Error, Policy
+from pylibsrtp import Session as SrtpSession
 
 from agentstream.audio import g711
 from agentstream.audio.level import level_dbov
@@ -34,6 +36,12 @@ TICK_S = 0.02
 QUIET_DBOV = -60.0
 _MOST_LATE = 5
 _GAP_SLOTS = 5
+_PROFILES = {
+    "AES_CM_128_HMAC_SHA1_80": Policy.SRTP_PROFILE_AES128_CM_SHA1_80,
+    "AES_CM_128_HMAC_SHA1_32": Policy.SRTP_PROFILE_AES128_CM_SHA1_32,
+    "AEAD_AES_128_GCM": Policy.SRTP_PROFILE_AEAD_AES_128_GCM,
+    "AEAD_AES_256_GCM": Policy.SRTP_PROFILE_AEAD_AES_256_GCM,
+}
 _LAWS = {"PCMU": (g711.ULAW_TO_PCM, g711.PCM_TO_ULAW), "PCMA": (g711.ALAW_TO_PCM, g711.PCM_TO_ALAW)}
 
 
@@ -70,7 +78,8 @@ class Tally:
     :ivar reception: loss by sequence numbers and jitter (RFC 3550).
     :ivar out_of_order: packets that came behind a later one, duplicates among them.
     :ivar silent: received frames of sound below -60 dBov.
-    :ivar ignored: datagrams that were no RTP, or of no payload type that was agreed on.
+    :ivar ignored: datagrams that were no RTP, or no SRTP under the far end's key, or of no payload type that was agreed
+        on.
     :ivar skipped: places of the grid where nothing was sent because this process came too late.
     """
 
@@ -124,6 +133,15 @@ class RtpLine:
     _digits: DigitReceiver = attrs.field(factory=DigitReceiver)
     _is_first: bool = True
     _heard_ssrc: int | None = None
+    _sender: SrtpSession | None = None
+    _reader: SrtpSession | None = None
+
+    def __attrs_post_init__(self) -> None:
+        keys = self.plan.keys
+        if keys is not None:
+            profile = _PROFILES[keys.suite]
+            self._sender = SrtpSession(Policy(keys.send, Policy.SSRC_ANY_OUTBOUND, srtp_profile=profile))
+            self._reader = SrtpSession(Policy(keys.receive, Policy.SSRC_ANY_INBOUND, srtp_profile=profile))
 
     @property
     def deadline(self) -> float:
@@ -195,8 +213,11 @@ class RtpLine:
     def _send(self, payload_type: int, payload: bytes, timestamp: int, marker: bool) -> None:
         packet = Packet(payload_type, self.sequence_number, timestamp, self.ssrc, payload, marker)
         self.sequence_number = add_16(self.sequence_number, 1)
+        data = packet.serialise()
+        if self._sender is not None:
+            data = self._sender.protect(data)
         try:
-            self.sock.sendto(packet.serialise(), (self.plan.remote_host, self.plan.remote_port))
+            self.sock.sendto(data, (self.plan.remote_host, self.plan.remote_port))
         except OSError:
             # A closed port answers by ICMP, which the kernel reports here; the packet before it was sent.
             return
@@ -215,8 +236,8 @@ class RtpLine:
 
     def _take(self, data: bytes, at_ns: int) -> None:
         try:
-            packet = Packet.parse(data)
-        except RemoteProtocolError:
+            packet = Packet.parse(data if self._reader is None else self._reader.unprotect(data))
+        except (RemoteProtocolError, Error, ValueError):  # the last for what is longer than pylibsrtp takes
             self.tally.ignored += 1
             return
         plan = self.plan

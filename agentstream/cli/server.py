@@ -32,6 +32,7 @@ class ServerSettings:
     :ivar http_port: where /metrics is served; 0 for nowhere.
     :ivar recordings: the folder for recordings of all calls; None: nothing is recorded.
     :ivar speech_detector: which one finds it; empty leaves it to the defaults.
+    :ivar srtp: whether calls must be SRTP.
     :ivar hears_speech: whether callers' voice activity is found. No config says so: without it the server is started by
         agentstream.cli.bench.deaf, for the bench, which asks what it costs.
     """
@@ -47,6 +48,7 @@ class ServerSettings:
     speech_detector: str = ""
     first_rtp_port: int = 20000
     applets: Mapping[str, str] = attrs.Factory(dict)
+    srtp: bool = False
 
     def write(self, folder: Path) -> Path:
         """Write the config and its flows; returns the config's path."""
@@ -69,6 +71,8 @@ class ServerSettings:
         ]
         if self.http_port:
             lines += ["[http]", f'listen = "tcp:{self.http_port}:interface={HOST}"']
+        if self.srtp:
+            lines += ["[[trunk]]", 'name = "callers"', f'address = ["{HOST}"]', 'srtp = "required"']
         if self.recordings is not None:
             lines += ["[recording]", f"folder = {_toml(str(self.recordings))}"]
         recorded = [] if self.recordings is None else ["record = true"]

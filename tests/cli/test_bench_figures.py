@@ -43,6 +43,10 @@ def test_every_combination_is_a_variant_and_rounds_turn_back() -> None:
         "100 ms, 8000 Hz, no VAD",
         "100 ms, 8000 Hz, silero",
     ]
+    assert [each.label() for each in product([100], [8000], [False], ["on"], [60], [False, True])] == [
+        "100 ms, 8000 Hz",
+        "100 ms, 8000 Hz, SRTP",
+    ]
     one, other = variants[:2]
     assert turns([one, other], 3) == [one, other, other, one, one, other]
 

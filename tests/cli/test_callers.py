@@ -10,10 +10,12 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from pylibsrtp import Policy, Session
 
 from agentstream.cli.bench import frames
-from agentstream.cli.bench.callers import JITTER_S, KINDS, RECEIVED, SENT, SHARED, TICK_S, Callers
+from agentstream.cli.bench.callers import JITTER_S, KINDS, RECEIVED, SENT, SHARED, SUITE, TICK_S, Callers
 from agentstream.cli.bench.notes import Notes, read
+from agentstream.sdp import Keys
 
 HOST = "127.0.0.1"
 SPEECH = np.arange(50, dtype=np.uint8)[:, None] | np.full((1, 160), 0x80, np.uint8)
@@ -118,3 +120,27 @@ def test_a_call_that_is_over_neither_sends_nor_hears(callers: Callers, server: l
     server[0].sendto(bytes(172), (HOST, callers.port(0)))
     callers.hear(callers.socks[0])
     assert callers.packets_of.sum() == 0
+
+
+def test_callers_with_keys_send_and_read_srtp(notes: Notes, server: list[socket.socket], tmp_path: Path) -> None:
+    callers = Callers(HOST, 2 * SHARED, SPEECH, np.random.default_rng(1), notes, is_secure=True)
+    ours, theirs = bytes(range(30)), bytes(range(30, 60))
+    for row, leg in zip(ROWS, server, strict=True):
+        callers.begin(row, row, HOST, leg.getsockname()[1], 100.005, Keys(SUITE, ours, theirs))
+    callers.send_due(100.021)
+    reader = Session(Policy(key=ours, ssrc_type=Policy.SSRC_ANY_INBOUND))
+    for at, leg in ((0, server[0]), (37, server[1])):
+        assert reader.unprotect(leg.recv(2048))[12:] == SPEECH[at].tobytes()
+    payload = frames.code_of(9, 4) + bytes((0xFF,)) * 152
+    packet = Session(Policy(key=theirs, ssrc_type=Policy.SSRC_ANY_OUTBOUND)).protect(
+        struct.pack("!BBHII", 0x80, 0, 5, 7, 1) + payload
+    )
+    for row, leg in zip(ROWS, server, strict=True):
+        leg.sendto(packet if row else packet[:-1] + b"?", (HOST, callers.port(row)))
+    for sock in callers.socks:
+        callers.hear(sock)
+    notes.close()
+    noted = read(tmp_path / "load", "received", RECEIVED)
+    assert noted["call"].tolist() == list(ROWS[1:])
+    assert {bytes(codes[0]) for codes in noted["codes"]} == {frames.code_of(9, 4)}
+    callers.close()

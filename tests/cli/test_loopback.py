@@ -132,3 +132,29 @@ def test_a_server_that_cannot_start_is_one_sentence(tmp_path: Path) -> None:
         server = start_server(family, config)
         with pytest.raises(AgentstreamError, match=r"^The server ended by itself with exit status 1: .*nonsense"):
             wait_for_server(family, server, free_port())
+
+
+@pytest.mark.slow  # starts a server and a bot, and talks for a second of real time
+def test_a_call_with_srtp_and_one_that_lacks_it(tmp_path: Path, capfdbinary: pytest.CaptureFixture[bytes]) -> None:
+    with children() as family:
+        bot = family.start("bot", ["-m", "agentstream.cli.demo_bot"])
+        url = f"ws://{HOST}:{family.expect(bot, 'listening', 20)['port']}/media"
+        port = free_port()
+        server = start_server(family, ServerSettings(port, {"1000": url}, srtp=True).write(tmp_path))
+        wait_for_server(family, server, port)
+        words = ["call", f"sip:1000@{HOST}:{port}", "--seconds", "1", "--json"]
+        assert main([*words, "--srtp"]) == 0
+        said = orjson.loads(capfdbinary.readouterr().out)
+        assert said["received"] > 30 > said["ignored"]  # RTCP shares the port
+        assert main(words) == 1
+        assert orjson.loads(capfdbinary.readouterr().out)["status"] == 488
+
+
+@pytest.mark.slow  # two benches, one after the other, of two seconds each
+@pytest.mark.skipif(sys.platform != "linux", reason="the bench reads Linux's /proc")
+def test_srtp_beside_rtp(capfdbinary: pytest.CaptureFixture[bytes]) -> None:
+    main(["bench", "--calls", "3", "--seconds", "2", "--srtp", "off", "on", *SLOW, "--json"])
+    said = orjson.loads(capfdbinary.readouterr().out)
+    assert [run["srtp"] for run in said["runs"]] == [False, True]
+    for run in said["runs"]:  # a busy machine loses some
+        assert run["frames_foreign"] == 0 and run["frames_sent"] > 290 > 10 * run["frames_lost"]

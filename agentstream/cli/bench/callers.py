@@ -18,6 +18,8 @@ from agentstream.cli.bench.datagrams import NAME_BYTES, Bytes, Inbox, Outbox, so
 from agentstream.cli.bench.notes import Notes
 from agentstream.cli.kernel_time import ArrivalClock
 from agentstream.cli.rtp_line import open_rtp_socket
+from agentstream.media import srtp
+from agentstream.sdp import Keys
 
 SENT = np.dtype([("at_ns", "<i8"), ("frame", "<u4"), ("call", "<u4")])
 RECEIVED = np.dtype(
@@ -30,6 +32,9 @@ JITTER_S = 0.002
 SHARED = 32
 """Callers a port: the kernel's default receive buffer holds some eight ticks of their packets."""
 
+SUITE = "AES_CM_128_HMAC_SHA1_80"
+"""Of callers whose sound is SRTP: every phone has it, and no other that we serve costs as much."""
+
 _HEADER = 12
 _PACKET_BYTES = _HEADER + frames.FRAME_BYTES
 _NOBODY = -1
@@ -41,13 +46,21 @@ class Callers:
     :param rows: callers at once.
     :param speech: mu-law, uint8 (frames, 160), of which each caller says another part.
     :param has_tones: frames are numbered by tones, for bots that hear them resampled.
+    :param is_secure: every call is SRTP, in SUITE.
     :ivar packets_of: how many packets each row has had since it began.
     :ivar latest_s: how much later than it should a numbered packet left at worst: what this machine did to the
         measurement.
     """
 
     def __init__(
-        self, host: str, rows: int, speech: Bytes, random: np.random.Generator, notes: Notes, has_tones: bool = False
+        self,
+        host: str,
+        rows: int,
+        speech: Bytes,
+        random: np.random.Generator,
+        notes: Notes,
+        has_tones: bool = False,
+        is_secure: bool = False,
     ) -> None:
         pairs = [open_pair(host) for _ in range(-(-rows // SHARED))]
         self.socks, self._control = [pair[0] for pair in pairs], [pair[1] for pair in pairs]
@@ -69,20 +82,30 @@ class Callers:
         self._call, self._frame, self._slot, self._offset, self._number, self._timestamp, self._ssrc = (
             np.zeros(rows, np.int64) for _ in range(7)
         )
-        self._outbox = Outbox(rows, _PACKET_BYTES)
+        self._is_secure = is_secure
+        self._width = _PACKET_BYTES + (srtp.TAGS[SUITE] if is_secure else 0)
+        self._outbox = Outbox(rows, self._width)
         self._outbox.packets[:, 0] = 0x80
         self._inbox = Inbox(4 * SHARED, 2048)
+        self._contexts: dict[int, tuple[srtp.Context, srtp.Context]] = {}
+        self._count = srtp.new_count()
+        self._out, self._in = (
+            [srtp.pointer_to(packet.data) for packet in box.packets] for box in (self._outbox, self._inbox)
+        )
 
     def port(self, row: int) -> int:
         """Where a row's caller takes RTP."""
         return int(self.socks[row // SHARED].getsockname()[1])
 
-    def begin(self, row: int, call: int, host: str, port: int, now: float) -> None:
+    def begin(self, row: int, call: int, host: str, port: int, now: float, keys: Keys | None = None) -> None:
         """A call is answered: send to there. Its phase is its row's share of 20 ms.
 
         :param call: its number, in the codes of its frames.
         """
-        number, timestamp, ssrc = self._random.integers(0, 1 << np.array([16, 32, 32]))
+        number, timestamp, ssrc = self._random.integers(0, 1 << np.array([15, 32, 32]))
+        if keys is not None:
+            sends, reads = (srtp.Context(keys.suite, key, sends=sends) for key, sends in _directions(keys))
+            self._contexts[row] = sends, reads
         self._names[row] = np.frombuffer(sockaddr(host, port), np.uint8)
         self._row_of_port[port] = row
         self._port[row], self._call[row], self._offset[row] = port, call, 37 * call
@@ -110,10 +133,12 @@ class Callers:
         _big_endian(packets[:, 2:4], self._number[rows])
         _big_endian(packets[:, 4:8], self._timestamp[rows])
         _big_endian(packets[:, 8:12], self._ssrc[rows])
-        packets[:, _HEADER:] = self._speech[(self._offset[rows] + self._slot[rows]) % len(self._speech)]
+        packets[:, _HEADER:_PACKET_BYTES] = self._speech[(self._offset[rows] + self._slot[rows]) % len(self._speech)]
         if self.is_numbering:
             self.latest_s = max(self.latest_s, now - float(self._due_s[rows].min()))
-            self._put_numbers(packets[:, _HEADER:], rows)
+            self._put_numbers(packets[:, _HEADER:_PACKET_BYTES], rows)
+        if self._is_secure:
+            self._protect(rows)
         self._outbox.names[:n] = self._names[rows]
         groups = rows // SHARED
         starts = np.flatnonzero(np.diff(groups, prepend=-1)).tolist()
@@ -144,13 +169,16 @@ class Callers:
         inbox = self._inbox
         count = inbox.receive(sock)
         rows = self._row_of_port[inbox.ports(count)]
-        taken = np.flatnonzero((inbox.lengths(count) == _PACKET_BYTES) & (rows != _NOBODY))
+        taken = np.flatnonzero((inbox.lengths(count) == self._width) & (rows != _NOBODY))
         if not len(taken):
             return
         rows, packets = rows[taken], inbox.packets[taken, :_PACKET_BYTES]
         np.add.at(self.packets_of, rows, 1)
         if not self._notes.are_open:
             return
+        if self._is_secure:
+            is_read = self._unprotect(rows, taken)
+            rows, taken, packets = rows[is_read], taken[is_read], inbox.packets[taken[is_read], :_PACKET_BYTES]
         records = np.empty(len(taken), RECEIVED)
         records["at_ns"] = inbox.at_ns(count)[taken] - self._clock.distance_ns()
         records["codes"][:, 0] = packets[:, _HEADER : _HEADER + frames.CODE_BYTES]
@@ -163,10 +191,29 @@ class Callers:
         if self._has_tones:
             self._notes.add("sound", packets[:, _HEADER:].tobytes())
 
+    def _protect(self, rows: npt.NDArray[np.int64]) -> None:
+        count, protect = self._count, srtp.protect
+        for pointer, row in zip(self._out, rows.tolist(), strict=False):
+            count[0] = _PACKET_BYTES
+            self.refused += protect(self._contexts[row][0].srtp, pointer, count) != 0
+
+    def _unprotect(self, rows: npt.NDArray[np.int64], places: npt.NDArray[np.int64]) -> npt.NDArray[np.bool_]:
+        """Read packets in place; which of them could be."""
+        count, unprotect = self._count, srtp.unprotect
+        is_read = np.zeros(len(rows), np.bool_)
+        for number, (row, at) in enumerate(zip(rows.tolist(), places.tolist(), strict=True)):
+            count[0] = self._width
+            is_read[number] = not unprotect(self._contexts[row][1].srtp, self._in[at], count)
+        return is_read
+
     def close(self) -> None:
         """Let go of the ports."""
         for sock in (*self.socks, *self._control):
             sock.close()
+
+
+def _directions(keys: Keys) -> tuple[tuple[bytes, bool], tuple[bytes, bool]]:
+    return (keys.send, True), (keys.receive, False)
 
 
 def _big_endian(out: Bytes, values: npt.NDArray[np.int64]) -> None:

@@ -108,6 +108,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="find voice activity: as always (default), not at all, or with the neural detector (extra silero), too",
     )
     parser.add_argument(
+        "--srtp", nargs="+", choices=("off", "on"), default=["off"], help="encrypt the sound of all calls (default off)"
+    )
+    parser.add_argument(
         "--playout-ms",
         type=int,
         nargs="+",
@@ -119,7 +122,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--rounds",
         type=int,
         metavar="N",
-        help="runs of each combination of the five above (default 1), which take turns; of --burst, bursts (5)",
+        help="runs of each combination of the six above (default 1), which take turns; of --burst, bursts (5)",
     )
     parser.add_argument("--profile", type=Path, metavar="FILE.svg", help="a flame graph of the server meanwhile")
     parser.add_argument("--plot", type=Path, metavar="FILE.svg", help="a ramp's curves")
@@ -222,7 +225,8 @@ def _checked(args: argparse.Namespace, mode: str) -> list[Variant]:
     most_s = tone_codes.MAX_FRAMES // 50 - 10
     if max(args.rate) != RATE_HZ and args.seconds > most_s:
         raise AgentstreamError(f"--seconds {args.seconds:g} is out of range: beside --rate give at most {most_s}.")
-    variants = product(args.chunk_ms, args.rate, [word == "on" for word in args.recording], args.vad, args.playout_ms)
+    recording, srtp = ([word == "on" for word in words] for words in (args.recording, args.srtp))
+    variants = product(args.chunk_ms, args.rate, recording, args.vad, args.playout_ms, srtp)
     if "silero" in args.vad and not is_installed():
         raise AgentstreamError(f"--vad silero {HOW_TO_INSTALL}.")
     if len(variants) > 1 and mode not in ("run", "soak"):

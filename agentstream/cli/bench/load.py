@@ -1,8 +1,9 @@
 """The bench's callers: N calls with paced RTP, each with speech of its own and numbers inside it.
 
-Run as a process: ``python -m agentstream.cli.bench.load SIP_PORT CALLS [RATE_HZ]``, where CALLS is how many there are
-at once at most and the last that of the bots' audio (8000): at others frames are numbered by tones
-(agentstream.cli.bench.tone_codes). It takes orders and gives news (agentstream.cli.bench.control):
+Run as a process: ``python -m agentstream.cli.bench.load SIP_PORT CALLS [RATE_HZ [srtp]]``, where CALLS is how many
+there are at once at most and RATE_HZ that of the bots' audio (8000): at others frames are numbered by tones
+(agentstream.cli.bench.tone_codes). With the word ``srtp`` all sound is encrypted. It takes orders and gives news
+(agentstream.cli.bench.control):
 
 - ``place`` (user, calls, per_second): more calls; ``placed`` when each is answered or refused: how long each answer
   took, and how many were refused, by status;
@@ -22,6 +23,7 @@ from __future__ import annotations
 
 import gc
 import heapq
+import os
 import select
 import socket
 import sys
@@ -34,14 +36,14 @@ import numpy as np
 
 from agentstream.audio.g711 import PCM_TO_ULAW
 from agentstream.cli.bench import frames
-from agentstream.cli.bench.callers import KINDS, Callers
+from agentstream.cli.bench.callers import KINDS, SUITE, Callers
 from agentstream.cli.bench.control import Orders, tell
 from agentstream.cli.bench.datagrams import Bytes
 from agentstream.cli.bench.notes import Notes
 from agentstream.cli.sip_socket import SipSocket, Target
 from agentstream.cli.sound import load_sample_speech
 from agentstream.errors import AgentstreamError
-from agentstream.sdp import LocalMedia, accept_answer, make_offer, parse
+from agentstream.sdp import OFF, REQUIRED, LocalMedia, SessionDescription, accept_answer, make_offer, parse
 from agentstream.sip.events import Event, InviteAnswered, InviteRefused, SessionEnded
 from agentstream.sip.session import Session
 
@@ -60,13 +62,14 @@ _TURN_S = 0.001
 class Caller:
     """One call.
 
-    :ivar user: whom it called.
+    :ivar offer: its SDP. :ivar user: whom it called.
     :ivar lasting_s: how long it lasts from its answer on; None: until the end.
     """
 
     call: int
     row: int
     session: Session
+    offer: SessionDescription
     user: str
     invited_s: float
     lasting_s: float | None = None
@@ -86,6 +89,7 @@ class Load:
     sound: Callers
     rows: int
     random: np.random.Generator
+    is_secure: bool = False
     poller: select.epoll = attrs.field(factory=select.epoll)
     by_session: dict[Session, Caller] = attrs.field(factory=dict)
     setup_ms: list[float] = attrs.field(factory=list)
@@ -116,14 +120,22 @@ class Load:
             if not self._free:
                 raise AgentstreamError(f"More than {self.rows} calls at once: the server is too slow to end them.")
             row = self._free.popleft()
-            sdp = make_offer(LocalMedia(HOST, self.sound.port(row), ("PCMU",))).serialise()
+            offer = self.offer(row)
             target = Target.parse(f"sip:{user}@{HOST}:{self.target_port}")
-            session, events = self.sip.invite(target, sdp, now, f"caller{self.placed}")
+            session, events = self.sip.invite(target, offer.serialise(), now, f"caller{self.placed}")
             # In a churn a row's number serves call after call: nobody asks for their frames.
-            self.by_session[session] = Caller(row, row, session, user, now, lasting_s)
+            self.by_session[session] = Caller(row, row, session, offer, user, now, lasting_s)
             self.placed += 1
             self.unanswered += 1
             self.take(events, now)
+
+    def offer(self, row: int) -> SessionDescription:
+        """What a row's caller offers."""
+        srtp = REQUIRED if self.is_secure else OFF
+        offer = make_offer(LocalMedia(HOST, self.sound.port(row), ("PCMU",), srtp=srtp, random_bytes=os.urandom))
+        (audio,) = offer.media
+        lines = tuple((name, value) for name, value in audio.attributes if name != "crypto" or SUITE in str(value))
+        return attrs.evolve(offer, media=(attrs.evolve(audio, attributes=lines),))
 
     def take(self, events: list[Event], now: float) -> None:
         """Act on what SIP tells."""
@@ -139,9 +151,8 @@ class Load:
 
     def answered(self, caller: Caller, sdp: bytes, now: float) -> None:
         """Begin to send."""
-        offer = make_offer(LocalMedia(HOST, self.sound.port(caller.row), ("PCMU",)))
-        plan = accept_answer(offer, parse(sdp))
-        self.sound.begin(caller.row, caller.call, plan.remote_host, plan.remote_port, now)
+        plan = accept_answer(caller.offer, parse(sdp))
+        self.sound.begin(caller.row, caller.call, plan.remote_host, plan.remote_port, now, plan.keys)
         self.setup_ms.append(1000 * (now - caller.invited_s))
         self.unanswered -= 1
         if caller.lasting_s is not None:
@@ -300,11 +311,11 @@ class Stages:
         return False
 
 
-def run(target_port: int, calls: int, rate_hz: int) -> None:
+def run(target_port: int, calls: int, rate_hz: int, *, is_secure: bool) -> None:
     """Call until the order to finish, or until nobody is there to give it."""
     random, notes = np.random.default_rng(), Notes(*KINDS)
-    sound = Callers(HOST, calls, speech_frames(), random, notes, rate_hz != frames.RATE_HZ)
-    load = Load(SipSocket.open(HOST), target_port, sound, calls, random)
+    sound = Callers(HOST, calls, speech_frames(), random, notes, rate_hz != frames.RATE_HZ, is_secure)
+    load = Load(SipSocket.open(HOST), target_port, sound, calls, random, is_secure)
     load.listen()
     orders, stages = Orders(), Stages(load, notes)
     tell("ready")
@@ -320,6 +331,7 @@ def run(target_port: int, calls: int, rate_hz: int) -> None:
 
 if __name__ == "__main__":
     try:
-        run(int(sys.argv[1]), int(sys.argv[2]), int(sys.argv[3]) if len(sys.argv) > 3 else frames.RATE_HZ)
+        rate = int(sys.argv[3]) if len(sys.argv) > 3 else frames.RATE_HZ
+        run(int(sys.argv[1]), int(sys.argv[2]), rate, is_secure="srtp" in sys.argv[4:])
     except AgentstreamError as error:
         sys.exit(str(error))

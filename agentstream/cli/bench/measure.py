@@ -137,6 +137,7 @@ def measure(
         "rate_hz": variant.rate_hz,
         "recording": variant.recording,
         "vad": variant.vad,
+        "srtp": variant.srtp,
         "playout_ms": variant.playout_ms,
         "seconds": seconds,
         "probes": probes,

@@ -29,6 +29,7 @@ class Variant:
         behind it, "off" not at all.
     :ivar playout_ms: how long callers' sound is held back. It is fixed: frames are known by what is in them, so none
         may be left out to make the delay shorter.
+    :ivar srtp: whether sound is encrypted, in the suite that every phone has, AES_CM_128_HMAC_SHA1_80.
     """
 
     chunk_ms: int = 100
@@ -36,13 +37,14 @@ class Variant:
     recording: bool = False
     vad: str = "on"
     playout_ms: int = PLAYOUT_MS
+    srtp: bool = False
 
     def label(self) -> str:
         """All of it, in words."""
         parts = [f"{self.chunk_ms} ms", f"{self.rate_hz} Hz"]
         detector = {"on": [], "off": ["no VAD"]}.get(self.vad, [self.vad])
         playout = [f"playout {self.playout_ms} ms"] if self.playout_ms != PLAYOUT_MS else []
-        return ", ".join(parts + ["recorded"] * self.recording + detector + playout)
+        return ", ".join(parts + ["recorded"] * self.recording + ["SRTP"] * self.srtp + detector + playout)
 
 
 def product(
@@ -51,10 +53,11 @@ def product(
     recording: Iterable[bool],
     vad: Iterable[str],
     playout_ms: Iterable[int],
+    srtp: Iterable[bool] = (False,),
 ) -> list[Variant]:
     """Every combination, each once, the first of each setting first."""
     return list(
-        dict.fromkeys(Variant(*each) for each in itertools.product(chunk_ms, rate_hz, recording, vad, playout_ms))
+        dict.fromkeys(Variant(*each) for each in itertools.product(chunk_ms, rate_hz, recording, vad, playout_ms, srtp))
     )
 
 
