@@ -32,6 +32,7 @@ from agentstream.flow.access import make_gate
 from agentstream.flow.connecting import connector_of
 from agentstream.flow.dialer import Dialer
 from agentstream.flow.loader import SAMPLE, Loaded, load
+from agentstream.flow.moving import Moves
 from agentstream.flow.phones import Phones
 from agentstream.flow.prompts import Prompts
 from agentstream.flow.recordings import InThread, Recordings
@@ -228,6 +229,7 @@ class NodeService(Service):
             _bits,
         )
         self.switchboard.connector = connector_of(self.dialer)
+        self.switchboard.moves = Moves(self.dialer)
         try:
             self._try_media_port(ports)
             if self.phones is not None:

@@ -20,6 +20,9 @@ from agentstream.config.metadata import setting
 
 LOOPBACK = (ipaddress.ip_network("127.0.0.0/8"), ipaddress.ip_network("::1/128"))
 
+MOVES = ("refer", "replaces", "3xx")
+"""How a call is moved from its other end."""
+
 
 @attrs.frozen
 class Access:
@@ -162,6 +165,14 @@ class Trunk:
         " (`required`); what is offered otherwise is refused with 488. Of our own first offers only those of `required`"
         " are SRTP. The keys are in the SIP messages, so use TLS.",
         choices=("off", "optional", "required"),
+    )
+    obeys: tuple[str, ...] = setting(
+        default=(),
+        doc="What it may have us do with its calls: call somebody else in its place (`refer`), let one of its calls"
+        " take the place of another (`replaces`), and call whom it names in its refusal (`3xx`). Whom it may name are"
+        " phones and the `numbers` of trunks: it calls them at your cost.",
+        choices=MOVES,
+        example='["refer", "replaces"]',
     )
 
     @property

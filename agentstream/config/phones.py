@@ -7,6 +7,7 @@ from pathlib import Path
 
 import attrs
 
+from agentstream.config.access import MOVES
 from agentstream.config.addresses import expect_name, expect_secret
 from agentstream.config.metadata import setting
 
@@ -49,6 +50,12 @@ class Registrar:
         " (`required`); what is offered otherwise is refused with 488. Of our own first offers only those of `required`"
         " are SRTP. The keys are in the SIP messages, so use TLS.",
         choices=("off", "optional", "required"),
+    )
+    obeys: tuple[str, ...] = setting(
+        default=(),
+        doc="What phones may have us do with their calls; see `obeys` of `[[trunk]]`.",
+        choices=MOVES,
+        example='["refer", "replaces"]',
     )
 
 

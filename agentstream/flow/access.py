@@ -10,6 +10,7 @@ from agentstream.sip.digest import DigestServer
 from agentstream.sip.events import InviteReceived
 from agentstream.sip.gate import Account, Gate, Rules
 from agentstream.sip.grammar import plain_host
+from agentstream.sip.permissions import Permissions
 
 
 def make_gate(config: Callable[[], Config], token: Callable[[], str], is_in_use: Callable[[str], bool]) -> Gate:
@@ -53,5 +54,15 @@ def caller_of(config: Config, event: InviteReceived) -> Trunk | None:
     if account is None:
         return config.trunk_of(plain_host(event.source.host))
     if account.is_phone:
-        return Trunk(name=account.peer, srtp=config.registrar.srtp)
+        return phone_trunk(config, account.peer)
     return next((trunk for trunk in config.trunk if trunk.name == account.peer), None)
+
+
+def phone_trunk(config: Config, user: str) -> Trunk:
+    """What a phone is, where trunks are asked for: one without limits of its own."""
+    return Trunk(name=user, srtp=config.registrar.srtp, obeys=config.registrar.obeys)
+
+
+def permissions_of(trunk: Trunk) -> Permissions:
+    """What the SIP stack lets it do with its calls."""
+    return Permissions(refer="refer" in trunk.obeys, replaces="replaces" in trunk.obeys, redirect="3xx" in trunk.obeys)

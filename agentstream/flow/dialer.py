@@ -20,11 +20,13 @@ from twisted.python.failure import Failure
 
 from agentstream.config.model import Config
 from agentstream.errors import AgentstreamError, LocalProtocolError, RemoteProtocolError
+from agentstream.flow.access import permissions_of
 from agentstream.flow.admission import Admission
 from agentstream.flow.leg import Leg
 from agentstream.flow.outgoing_leg import OutgoingLeg
 from agentstream.flow.outgoing_ways import MOST_WAYS, NoWay, Way, caller_uri, find_ways
 from agentstream.flow.recordings import Recordings
+from agentstream.flow.redirected import Redirected
 from agentstream.flow.stream import StreamOpener
 from agentstream.interfaces import EndCause
 from agentstream.media.leg import MediaLeg
@@ -35,6 +37,7 @@ from agentstream.sip.digest import Credentials, DigestClient
 from agentstream.sip.grammar import parse_address
 from agentstream.sip.registrar import Binding
 from agentstream.sip.session import Session
+from agentstream.sip.uri import Uri
 
 ELSEWHERE = "another phone answered"
 BUSY = frozenset({486, 600, 603})
@@ -240,6 +243,12 @@ class Dialing:
             self.failed(ring.way.target, status, reason)
             self._go_on()
 
+    def redirected(self, ring: Ring, to: Ring) -> None:
+        """One goes on elsewhere, in the time that it has left."""
+        if ring in self._ringing:
+            self._ringing[self._ringing.index(ring)] = to
+            to.begin()
+
     def answered(self, ring: Ring) -> None:
         """One has answered: the others need not ring any more (RFC 3326 section 3.1)."""
         assert ring.leg is not None
@@ -254,10 +263,11 @@ class Ring:
 
     log = Logger()
 
-    def __init__(self, dialing: Dialing, way: Way) -> None:
+    def __init__(self, dialing: Dialing, way: Way, redirected: Redirected | None = None) -> None:
         self._dialing = dialing
         self._dialer = dialing.dialer
         self.way = way
+        self._redirected = redirected or Redirected.of(way)
         self.leg: OutgoingLeg | None = None
         self._media: MediaLeg | None = None
         self._opening: Deferred[Session] | None = None
@@ -313,7 +323,14 @@ class Ring:
         self.event("dial_started", uri=str(way.uri), trunk=way.trunk.name, caller=str(from_uri))
         if way.hop is not None:
             sent = dialer.edge.invite_by(
-                [way.hop], way.uri, began, from_uri=from_uri, to_uri=way.to_uri, sdp=offer.serialise(), headers=headers
+                [way.hop],
+                way.uri,
+                began,
+                from_uri=from_uri,
+                to_uri=way.to_uri,
+                sdp=offer.serialise(),
+                headers=headers,
+                permissions=permissions_of(way.trunk),
             )
             found: Deferred[Session] = Deferred()
             found.callback(sent)
@@ -329,6 +346,7 @@ class Ring:
             headers=headers,
             credentials=credentials,
             began=began,
+            permissions=permissions_of(trunk),
         )
 
     def _is_v6(self, config: Config) -> bool:
@@ -382,9 +400,15 @@ class Ring:
         self.event("dial_answered")
         self._dialing.answered(self)
 
-    def refused(self, status: int, reason: str) -> None:
-        """Over."""
-        self._dialing.refused(self, status, reason)
+    def refused(self, status: int, reason: str, contacts: Sequence[Uri] = ()) -> None:
+        """Over, unless it says where else to go, or another one did."""
+        dialer, now = self._dialer, self._redirected
+        way, sentence = now.follow(self.way, contacts, dialer.config(), dialer.bindings)
+        if way is None:
+            self._dialing.refused(self, status, f"{reason}: {sentence}" if sentence else reason)
+        else:
+            self.event("dial_redirected", status=status, to=way.target)
+            self._dialing.redirected(self, Ring(self._dialing, way, now))
 
     # As the call of its leg
 

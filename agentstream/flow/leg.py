@@ -28,6 +28,7 @@ from agentstream.sdp import (
     SessionDescription,
     accept_answer,
     answer_offer,
+    family_of,
     make_offer,
     parse,
     revise,
@@ -99,12 +100,79 @@ class Leg:
         self._transfer: Deferred[TransferEnd] | None = None
         self._is_early = False
         self._is_over = False
+        # Whoever was at the far end has sent us elsewhere and left; nobody else is there yet.
+        self._is_deserted = False
+        self._endings: list[Callable[[], None]] = []
         self.is_answered = False
         self.rate_hz = media.rate_hz
         self.call: Any = None
         media.on_digit = lambda digit, duration_ms: self.digit_heard(digit, duration_ms, "rtp")
         media.on_speech = self._speech_heard
         media.on_rtp = self._rtp_changed
+
+    # Who is at the far end
+
+    @property
+    def session(self) -> Session:
+        """The one that is at its far end now."""
+        return self._session
+
+    @property
+    def local_user(self) -> str:
+        """Who we are to the far end."""
+        request = self._session.request
+        return (request.to if self._session.is_incoming else request.from_).uri.user_text
+
+    def at_end(self, fn: Callable[[], None]) -> None:
+        """Call this when the leg is over."""
+        self._endings.append(fn)
+
+    def desert(self) -> None:
+        """The session is over, and the leg goes on: another one is to come (RFC 5589 section 6)."""
+        self._is_deserted = True
+
+    def take_over(
+        self, session: Session, sdp: bytes, signalling_host: str, nat: str, srtp: str, *, sends_info: bool
+    ) -> None:
+        """An INVITE has come whose session takes the place of this leg's (RFC 3891): answer it, on the same port.
+        Raises RemoteProtocolError with 488, and everything stays as it was."""
+        offer = parse(sdp) if sdp else None
+        local = attrs.evolve(self._local, srtp=srtp)
+        found = None if offer is None else answer_offer(offer, local)
+        if offer is not None and family_of(offer) not in ("", "IP6" if ":" in self._local.host else "IP4"):
+            raise RemoteProtocolError("the call that is replaced has RTP of the other IP family", 488)
+        self._settle_on(session, signalling_host, nat, sends_info=sends_info)
+        self._local, self._sent = local, None
+        if found is None:
+            self._offer_of_200 = self._revised(make_offer(self._local))
+            self._edge.answer(session, self._offer_of_200.serialise())
+        else:
+            self._edge.answer(session, self._revised(found[0]).serialise())
+            self._describe(found[1])
+
+    def adopt(self, other: Leg) -> Deferred[None]:
+        """Who is at the far end of another leg that is up is at this one's from now on; a re-INVITE has the sound come
+        here, and the Deferred fires when that is agreed. The other leg has no far end then."""
+        self._settle_on(other._session, other._signalling_host, other._nat, sends_info=other._sends_info)
+        self._local, self._sent = attrs.evolve(self._local, srtp=other._local.srtp), other._sent
+        return self._change(is_holding=False)
+
+    def _settle_on(self, session: Session, signalling_host: str, nat: str, *, sends_info: bool) -> None:
+        while self._changes:
+            self._changes.popleft().done.errback(AgentstreamError("the far end is another one now"))
+        edge = self._edge
+        self._info_digits.stop()
+        self._info_digits = InfoDigits(lambda digit, duration_ms: edge.send_digit(session, digit, duration_ms))
+        self._session, self._signalling_host, self._nat = session, signalling_host, nat
+        self._sends_info = sends_info
+        self._digit_source = ""
+        self._is_deserted = False
+        # What is agreed next is told to the media, even where it is what was agreed before.
+        self._plan = self._offer = self._offer_of_200 = None
+
+    @property
+    def _is_up(self) -> bool:
+        return self.is_answered and not self._is_over and not self._is_deserted
 
     # Offer and answer (RFC 3264)
 
@@ -221,7 +289,7 @@ class Leg:
         return self._change(is_holding=False)
 
     def _change(self, *, is_holding: bool) -> Deferred[None]:
-        if self._is_over or not self.is_answered:
+        if not self._is_up:
             return fail(AgentstreamError("the call is not up"))
         change = _Change(attrs.evolve(self._local, is_holding=is_holding))
         self._changes.append(change)
@@ -369,7 +437,7 @@ class Leg:
 
     def send_digits(self, digits: str, duration_ms: int, gap_ms: int) -> Deferred[None]:
         """By RFC 4733 or as tones, or by INFO where the trunk wants that."""
-        if self._is_over or not self.is_answered:
+        if not self._is_up:
             return fail(AgentstreamError("the call is not up"))
         if self._sends_info:
             if self._info_digits.is_sending:
@@ -386,7 +454,7 @@ class Leg:
 
     def transfer(self, target: str, timeout_s: float) -> Deferred[TransferEnd]:
         """REFER (RFC 3515). A bare number is one of the caller's own domain."""
-        if self._is_over or not self.is_answered or self._transfer is not None:
+        if not self._is_up or self._transfer is not None:
             sentence = "the call is not up" if self._transfer is None else "a transfer is under way already"
             return succeed(TransferEnd(False, 0, sentence))
         request = self._session.request
@@ -462,3 +530,6 @@ class Leg:
             self._changes.popleft().done.errback(AgentstreamError("the caller is gone"))
         self._recorded.clear()
         self.call = None  # which holds this leg
+        endings, self._endings = self._endings, []
+        for ending in endings:
+            ending()

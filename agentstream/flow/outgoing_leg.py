@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import Protocol
+from collections.abc import Callable, Sequence
+from typing import Any, Protocol
 
 from agentstream.errors import RemoteProtocolError
 from agentstream.flow.leg import Leg
@@ -14,6 +14,7 @@ from agentstream.net.edge import SipEdge
 from agentstream.sdp import LocalMedia, MediaPlan, SessionDescription, accept_answer, parse
 from agentstream.sip.headers import Reason, format_reason
 from agentstream.sip.session import Session
+from agentstream.sip.uri import Uri
 
 
 class RingsFor(Protocol):
@@ -25,8 +26,11 @@ class RingsFor(Protocol):
     def answered(self) -> None:
         """200, and sound both ways."""
 
-    def refused(self, status: int, reason: str) -> None:
-        """It is over before it was answered."""
+    def refused(self, status: int, reason: str, contacts: Sequence[Uri] = ()) -> None:
+        """It is over before it was answered.
+
+        :param contacts: where a 3xx says to go.
+        """
 
 
 class OutgoingLeg(Leg):
@@ -93,9 +97,9 @@ class OutgoingLeg(Leg):
         if waiting is not None:
             waiting.answered()
 
-    def refused(self, status: int, reason: str) -> None:
+    def refused(self, status: int, reason: str, contacts: Sequence[Uri] = ()) -> None:
         """Nobody answered, or not with 200."""
-        self._end_waiting(status, reason)
+        self._end_waiting(status, reason, contacts)
         self.over("user", reason)
 
     def give_up(self, reason: str, status: int = 0) -> None:
@@ -112,13 +116,44 @@ class OutgoingLeg(Leg):
             return
         self._end_waiting(480, reason)
         super().over(by, reason, causes)
+        self._release()
+
+    def _release(self) -> None:
         on_over, self._on_over = self._on_over, _nothing  # which may hold this leg
         on_over()
 
-    def _end_waiting(self, status: int, reason: str) -> None:
+    def _settle_on(self, session: Session, signalling_host: str, nat: str, *, sends_info: bool) -> None:
+        """Whom we called is at the far end no more, and its trunk has its place back."""
+        super()._settle_on(session, signalling_host, nat, sends_info=sends_info)
+        self._branches.clear()
+        self._release()
+
+    def take_over(
+        self, session: Session, sdp: bytes, signalling_host: str, nat: str, srtp: str, *, sends_info: bool
+    ) -> None:
+        """Also while it rings: then somebody else picks up for whom we called."""
+        super().take_over(session, sdp, signalling_host, nat, srtp, sends_info=sends_info)
+        self.is_answered = True
         waiting, self._waiting = self._waiting, None
         if waiting is not None:
-            waiting.refused(status, reason)
+            waiting.answered()
+
+    def surrender(self) -> Callable[[], None]:
+        """Its session goes on at another leg (:meth:`agentstream.flow.leg.Leg.adopt`), and nobody hears of this one any
+        more; returns what gives its place back, when the session is over."""
+        self._is_over = True
+        self.call = _Nobody()
+        on_over, self._on_over = self._on_over, _nothing
+        return on_over
+
+    def close_media(self) -> None:
+        """The sound comes to the other leg by now."""
+        self._media.close()
+
+    def _end_waiting(self, status: int, reason: str, contacts: Sequence[Uri] = ()) -> None:
+        waiting, self._waiting = self._waiting, None
+        if waiting is not None:
+            waiting.refused(status, reason, contacts)
 
     def _point(self, plan: MediaPlan) -> None:
         # Where its messages come from may be another target by now than the one that was tried first.
@@ -128,3 +163,10 @@ class OutgoingLeg(Leg):
 
 def _nothing() -> None:
     pass
+
+
+class _Nobody:
+    """The call of a leg that nobody hears of."""
+
+    def event(self, kind: str, **fields: Any) -> None:
+        """For no timeline."""

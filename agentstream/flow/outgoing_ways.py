@@ -15,6 +15,7 @@ import attrs
 from agentstream.config.access import Trunk
 from agentstream.config.model import Config
 from agentstream.errors import AgentstreamError, RemoteProtocolError
+from agentstream.flow.access import phone_trunk
 from agentstream.sip.hop import Hop
 from agentstream.sip.registrar import Binding
 from agentstream.sip.uri import Uri, parse_uri
@@ -87,7 +88,7 @@ def find_ways(
         ]
     number = target if uri is None else uri.user_text
     if number in config.phones_by_user:
-        found = [_to_phone(target, one, config.registrar.srtp) for one in bindings(number)]
+        found = [_to_phone(target, one, phone_trunk(config, one.user)) for one in bindings(number)]
         if not found:
             raise NoWay(f"the phone {number} is not registered", 480)
         return found[:MOST_WAYS]
@@ -124,9 +125,9 @@ def _uri_of(text: str) -> Uri | None:
         raise NoWay(f"{text}: {error.sentence}", 416) from None
 
 
-def _to_phone(target: str, binding: Binding, srtp: str) -> Way:
+def _to_phone(target: str, binding: Binding, trunk: Trunk) -> Way:
     """Over the flow that it registered on (RFC 5626 section 5.3), through the proxies that its REGISTER came by (RFC
     3327 section 5.1)."""
     uri = parse_uri(binding.contact)
     to = Uri("sip", quote(binding.user, safe=USER_SAFE), uri.host)
-    return Way(target, uri, to, Trunk(name=binding.user, srtp=srtp), hop=binding.hop, routes=binding.path)
+    return Way(target, uri, to, trunk, hop=binding.hop, routes=binding.path)

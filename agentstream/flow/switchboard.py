@@ -16,11 +16,12 @@ from twisted.logger import Logger
 
 from agentstream.config.access import Trunk
 from agentstream.errors import RemoteProtocolError, ResourceError
-from agentstream.flow.access import caller_of
+from agentstream.flow.access import caller_of, permissions_of
 from agentstream.flow.admission import Admission
 from agentstream.flow.call import Call, Connector, nobody_to_connect, utc_now
 from agentstream.flow.leg import Leg
 from agentstream.flow.loader import Loaded
+from agentstream.flow.moving import Moves
 from agentstream.flow.outgoing_leg import OutgoingLeg
 from agentstream.flow.prompts import Prompts
 from agentstream.flow.recordings import Recordings
@@ -44,6 +45,7 @@ from agentstream.sip.events import (
     InviteRefused,
     ReferEnded,
     ReferProgressed,
+    ReferReceived,
     ReinviteAnswered,
     ReinviteReceived,
     ReinviteRefused,
@@ -54,6 +56,7 @@ from agentstream.sip.events import (
 from agentstream.sip.grammar import format_host, plain_host, printable
 from agentstream.sip.headers import Headers
 from agentstream.sip.identity import read_identity
+from agentstream.sip.replaces import Replaces
 from agentstream.sip.session import Session
 
 LegEvent = (
@@ -68,6 +71,7 @@ LegEvent = (
     | SessionRefreshed
     | DigitReceived
     | InfoAnswered
+    | ReferReceived
     | ReferProgressed
     | ReferEnded
     | InviteCancelled
@@ -96,7 +100,7 @@ class Switchboard:
     :ivar calls: the live calls by SID.
     :ivar refused: how many calls were refused, by status; ``refused_for``: by why.
     :ivar admission: how many calls there are, of whom. :ivar legs: all legs, those of calls of ours too.
-    :ivar connector: connects callers with somebody else.
+    :ivar connector: connects callers with somebody else. :ivar moves: calls that their far ends move.
     """
 
     clock: IReactorTime
@@ -115,6 +119,7 @@ class Switchboard:
     refused_for: Counter[str] = attrs.Factory(Counter)
     admission: Admission = attrs.Factory(Admission)
     connector: Connector = nobody_to_connect
+    moves: Moves = attrs.field(init=False)
     legs: dict[Session, Leg] = attrs.Factory(dict)
     _warned_at: dict[str, float] = attrs.Factory(dict)
     _emptied: list[Deferred[None]] = attrs.Factory(list)
@@ -153,12 +158,16 @@ class Switchboard:
             leg.digit_heard(event.digit, event.duration_ms, "info")
         elif isinstance(event, InfoAnswered):
             leg.info_answered(event.status, event.reason)
+        elif isinstance(event, ReferReceived):
+            self.moves.refer(leg, event)
         elif isinstance(event, ReferProgressed):
             leg.transfer_progressed(event.status)
         elif isinstance(event, ReferEnded):
             leg.transfer_ended(event.status, event.reason)
         else:
             del self.legs[event.session]
+            if isinstance(event, SessionEnded) and self.moves.referrer_left(leg, event):
+                return
             is_ours = isinstance(event, SessionEnded) and event.by != "remote"
             leg.over("server" if is_ours else "user", event.reason, event.causes)
 
@@ -170,7 +179,7 @@ class Switchboard:
             leg.accepted(event.sdp, event.tag)
         else:
             del self.legs[event.session]
-            leg.refused(event.status, event.reason)
+            leg.refused(event.status, event.reason, event.contacts)
 
     # A new call
 
@@ -182,7 +191,7 @@ class Switchboard:
         if trunk is None:
             self._refuse(event, 403, f"{event.source.host} belongs to no trunk", reason="no trunk")
         elif event.replaces is not None:
-            self._refuse(event, 403, "a call is not replaced by others", reason="replaces")
+            self._replace(event, trunk, event.replaces)
         elif route is None:
             self._refuse(event, 404, "no route leads to this number", reason="no route")
         elif self.plane.is_overloaded:
@@ -194,6 +203,12 @@ class Switchboard:
                 self._admit(event, trunk, route.flow)
             else:
                 self._refuse(event, denial.status, denial.sentence, denial.retry_after_s, reason=denial.reason)
+
+    def _replace(self, event: InviteReceived, trunk: Trunk, replaces: Replaces) -> None:
+        try:
+            self.moves.replace(event, trunk, replaces)
+        except RemoteProtocolError as error:
+            self._refuse(event, error.status or 488, error.sentence, reason="replaces")
 
     def _admit(self, event: InviteReceived, trunk: Trunk, flow: str) -> None:
         """Look at the offer, and give the call ports of the IP family that it wants."""
@@ -240,6 +255,7 @@ class Switchboard:
             return
         if trunk.srtp == "required" and event.source.transport != "tls":
             self._warn_of_keys(trunk.name, event.source.transport)
+        event.session.permissions = permissions_of(trunk)
         self._begin(event, leg, flow, trunk.name)
 
     def _warn_of_keys(self, trunk: str, transport: str) -> None:

@@ -332,6 +332,11 @@ class SipEdge:
         self.stack.send_digit(session, digit, duration_ms, self._reactor.seconds())
         self._settle()
 
+    def tell_referrer(self, session: Session, status: int, phrase: str = "") -> None:
+        """See :meth:`agentstream.sip.stack.Stack.tell_referrer`."""
+        self.stack.tell_referrer(session, status, phrase, self._reactor.seconds())
+        self._settle()
+
     def refer(self, session: Session, target: Uri, referred_by: str, within_s: float) -> None:
         """See :meth:`agentstream.sip.stack.Stack.refer`."""
         self.stack.refer(session, target, referred_by, within_s, self._reactor.seconds())

@@ -16,6 +16,7 @@ from agentstream.net.resolve import Locator
 from agentstream.sip.events import TargetFailed
 from agentstream.sip.hop import Hop
 from agentstream.sip.locate import Penalties, Target
+from agentstream.sip.permissions import NOTHING, Permissions
 from agentstream.sip.session import Session
 from agentstream.sip.uri import Uri
 
@@ -52,11 +53,13 @@ class Outbound:
         headers: Iterable[tuple[str, str]] = (),
         credentials: DigestClient | None = None,
         began: Callable[[Session], object] | None = None,
+        permissions: Permissions = NOTHING,
     ) -> Deferred[Session]:
         """INVITE ``uri``, and fire with the session when it is sent.
 
         :param via: where it is sent, when that is not where the URI itself leads: a trunk's server.
         :param began: is given the session before any event of it is told: that may be before the Deferred fires.
+        :param permissions: what the callee may ask of the call.
         :return: errbacks with RemoteProtocolError (503) where nothing that we are bound for leads there. A cancel gives
             it up before it is sent.
         """
@@ -79,6 +82,7 @@ class Outbound:
                 sdp=sdp,
                 headers=headers,
                 credentials=credentials,
+                permissions=permissions,
             )
 
         return found.addCallback(send)

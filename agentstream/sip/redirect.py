@@ -15,6 +15,7 @@ MOST_HOPS = 5
 """Redirections of one call. Whoever redirects spends our money: a chain is short or wrong."""
 MOST_CONTACTS = 8
 """Contacts of one response that are looked at."""
+LEADS_BACK = "the redirection leads back to where the call has been"
 
 
 def contacts_of(response: Response) -> tuple[Uri, ...]:
@@ -88,7 +89,7 @@ class Redirections:
         self.hops += 1
         uri = self.take(contacts)
         if uri is None:
-            raise RemoteProtocolError("the redirection leads back to where the call has been")
+            raise RemoteProtocolError(LEADS_BACK)
         return uri
 
     def another(self) -> Uri | None:

@@ -357,7 +357,10 @@ class Phone:
             self.refuse(487, "Request Terminated")
             self.ended_by = "server"
         elif request.method in self.serves:
-            sdp = self.description() if request.body and request.header("content-type") == "application/sdp" else b""
+            is_offer = bool(request.body) and request.header("content-type") == "application/sdp"
+            if is_offer:
+                self.answer = Description.read(request.body)
+            sdp = self.description() if is_offer else b""
             self.send(self.sip.respond(data, 200, sdp=sdp, headers=self.reply_headers))
         elif request.method != "ACK":
             self.send(self.sip.respond(data, 501, "Not Implemented"))

@@ -101,6 +101,7 @@ GOOD_CONFIG: dict[str, Any] = {
             "register_at": ["sip:203.0.113.5", "sip:[2001:db8::5]:5062;transport=tcp"],
             "address_of_record": "sip:us@carrier.example.com",
             "register_expires_s": 1800,
+            "obeys": ["refer", "replaces", "3xx"],
             "numbers": ["+49*", "0*"],
         }
     ],
@@ -111,6 +112,7 @@ GOOD_CONFIG: dict[str, Any] = {
         "max_contacts": 3,
         "ping_s": 20.0,
         "srtp": "optional",
+        "obeys": ["refer"],
     },
     "phone": [{"user": "alice", "password": "wonderland"}],
     "route": [{"to": "1000", "flow": "support"}],
@@ -248,7 +250,7 @@ def _refused(field: attrs.Attribute[Any]) -> Iterator[tuple[Any, str]]:
         yield "udp:5060", ""
         yield {}, ""
         fine = {str: "udp:5060", Path: "flows"}.get(inner, "::1")
-        if inner is str and "check" in words:
+        if inner is str and ("check" in words or "choices" in words):
             fine = json.loads(words["example"])[0]
         yield [fine, 7], "[1]"
         if words.get("least"):
