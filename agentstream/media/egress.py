@@ -115,6 +115,7 @@ class Egress:
         self._common: list[tuple[Sender, memoryview, Address, int]] = []
         self._secured: dict[int, _Secured] = {}
         self._protected: list[tuple[_Secured, ConnectedSender, int]] = []
+        self._is_listed = True
         self._count = srtp.new_count()
         self.sent = np.zeros(rows, np.int64)
         self.octets = np.zeros(rows, np.int64)
@@ -166,7 +167,7 @@ class Egress:
         (self._halved.add if is_halved else self._halved.discard)(row)
         if begins:
             self._mark(row)
-        self._list_common()
+        self._is_listed = False
 
     def _code(self, row: int, codec: Codec, parameters: str) -> None:
         coded = self._coded.get(row)
@@ -203,12 +204,12 @@ class Egress:
         """The far end is heard from another address: send there (symmetric RTP, RFC 4961)."""
         if self._addresses[row] != address:
             self._addresses[row] = address
-            self._list_common()
+            self._is_listed = False
 
     def connect(self, row: int, send: ConnectedSender, address: Address) -> None:
         """From now on this sends to this address, cheaper."""
         self._connected[row] = (send, address)
-        self._list_common()
+        self._is_listed = False
 
     def ssrc(self, row: int) -> int:
         """Of the row's stream."""
@@ -243,13 +244,17 @@ class Egress:
             self._seconds.pop(row, None)
             self._views[row] = self._packets[row, : HEADER + FRAME].data
             self._list_others()
-        self._list_common()
+        self._is_listed = False
+        if not self._sends.any():  # nothing may be sent for long, and lists hold who has sent
+            self._list_common()
 
     def _mark(self, row: int) -> None:
         self._packets[row, 1] = self._payload_type[row] | MARKER
         self._marked.append(row)
 
     def _list_common(self) -> None:
+        """Sort the rows by how they are sent: once a slot in which one has come, gone or changed."""
+        self._is_listed = True
         self._direct, self._common, self._protected = [], [], []
         for row in np.flatnonzero(self._sends).tolist():
             if row in self._halved or row in self._digits or row in self._varying:
@@ -270,7 +275,7 @@ class Egress:
     def send_digits(self, row: int, payload_type: int, slots: Iterator[EventPacket | None]) -> None:
         """Send these in place of the row's audio, one a slot, until they end."""
         self._digits[row] = _Digits(payload_type, slots)
-        self._list_common()
+        self._is_listed = False
 
     def send(self, high: int, pcm: npt.NDArray[np.int16], wide: npt.NDArray[np.int16] | None = None) -> None:
         """Send one slot of rows 0 to high - 1.
@@ -293,6 +298,8 @@ class Egress:
             self._packets[row, HEADER : HEADER + len(payload)] = np.frombuffer(payload, np.uint8)
         self._sequence_field[:high] = self._sequence[:high]
         self._timestamp_field[:high] = self._timestamp[:high]
+        if not self._is_listed:
+            self._list_common()
         refused = self.refused
         for send, packet, row in self._direct:
             try:
@@ -381,7 +388,7 @@ class Egress:
         except StopIteration:
             event = None
             del self._digits[row]
-            self._list_common()
+            self._is_listed = False
             self.on_digits_sent(row)
         if not self._sends[row]:
             return

@@ -6,6 +6,7 @@ and whether its SIP state is what it was before the first call once SIP's timers
 
 from __future__ import annotations
 
+import math
 import tempfile
 import time
 from pathlib import Path
@@ -29,6 +30,7 @@ SETUP_MS = 20.0
 
 USER = "answer"
 _QUIET_S = 45.0
+_CPU_EVERY_S = 0.5
 _LASTING_S = 1.0
 """A call lasts a few milliseconds; a server that does not keep up has room for so many seconds of them."""
 
@@ -59,18 +61,19 @@ def sip_rate(
         spent = [machine.cpu_s(child.pid) for child in (fleet.server, load)] + [machine.others_s()]
         began = time.monotonic()
         load.say("rate", user=USER, per_second=per_second, seconds=seconds)
-        lost = 0
+        lost, percents = 0, [math.nan] * 3
+
+        def take(_at_s: float) -> None:
+            now = [machine.cpu_s(child.pid) for child in (fleet.server, load)] + [machine.others_s()]
+            elapsed = time.monotonic() - began
+            percents[:] = (100 * max(0.0, then - at) / elapsed for then, at in zip(now, spent, strict=True))
+
         if beside:
-            lost = fleet.steady(beside, seconds, profile).steady.frames_lost
+            lost = fleet.steady(beside, seconds, profile, _CPU_EVERY_S, take).steady.frames_lost
         else:
             if profile is not None:
                 profile.begin(fleet.server.pid, seconds)
-            fleet.rest(seconds)
-        elapsed = time.monotonic() - began
-        now = [machine.cpu_s(child.pid) for child in (fleet.server, load)] + [machine.others_s()]
-        server_percent, load_percent, others_percent = (
-            100 * max(0.0, then - at) / elapsed for then, at in zip(now, spent, strict=True)
-        )
+            fleet.rest(seconds, _CPU_EVERY_S, take)
         tally = family.expect(load, "rated", 2 * SPARE_S)
         if profile is not None and not beside:
             profile.finish()
@@ -101,9 +104,9 @@ def sip_rate(
         "unanswered": tally["unanswered"],
         "frames_lost": lost,
         "left_over": left,
-        "cpu_percent": round(server_percent, 1),
-        "load_percent": round(load_percent, 1),
-        "others_percent": round(others_percent, 1),
+        "cpu_percent": rounded(percents[0], 1),
+        "load_percent": rounded(percents[1], 1),
+        "others_percent": rounded(percents[2], 1),
         "load_latest_ms": round(tally["latest_ms"], 2),
         "tick_p99_ms": rounded(percentile_ms(before, last, TICK, 99), 2),
         "tick_late_p99_ms": rounded(percentile_ms(before, last, LATENESS, 99), 2),
