@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 import applets
-from agentstream.testing import bots
+from agentstream.testing import bots, hostile_bots
 from agentstream.testing.applet import AppletRun
 from agentstream.testing.phone import Phone
 from agentstream.testing.server import ServerUnderTest
@@ -48,7 +48,7 @@ def test_example(number: int, name: str, folder: Path) -> None:
 def test_the_page_names_every_script() -> None:
     scripts = [
         name
-        for name, value in vars(bots).items()
+        for name, value in {**vars(bots), **vars(hostile_bots)}.items()
         if isinstance(value, type) and issubclass(value, bots.Session) and not name.startswith("_")
     ]
     assert len(scripts) > 15
