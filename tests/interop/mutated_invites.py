@@ -27,6 +27,7 @@ from agentstream.cli.bench.variants import PLAYOUT_MS, Variant
 from agentstream.cli.children import children
 from agentstream.cli.server import HOST
 from agentstream.testing.sip_peer import SipPeer
+from tests.sip.pieces import PIECES
 
 OPTIONS_LIMIT_MS = 100.0
 TRANSACTION_S = 34.0
@@ -34,25 +35,6 @@ TRANSACTION_S = 34.0
 GROWTH_LIMIT = 3_000_000
 REMEMBERED_LIMIT = 6_000
 """Bytes that one message may hold for so long."""
-PIECES = (
-    b"\r\n",
-    b"\r\n\r\n",
-    b":",
-    b";",
-    b",",
-    b"<",
-    b">",
-    b'"',
-    b"\\",
-    b" ",
-    b"\x00",
-    b"\xff",
-    b"%",
-    b"\r\n ",
-    b"SIP/2.0",
-)
-
-
 _EVERY_S = 0.01
 
 

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from typing import Any
 
 import pytest
-from twisted.internet.protocol import ClientFactory, Factory, Protocol
+from twisted.internet.protocol import ClientFactory, Factory
 
 from agentstream.errors import StartError
 from agentstream.net.connections import LINGER_S, STRANGER_IDLE_S, ConnectionLimits
@@ -26,24 +26,15 @@ from agentstream.sip.session import Session
 from agentstream.sip.uri import parse_uri
 from agentstream.testing.reactor import MemoryReactor
 from agentstream.testing.sip_peer import Received, SipPeer, read
+from tests.sip.far_end import FarEnd
 from tests.sip.kit import SDP
 
 US = ("127.0.0.1", 5060)
 LISTEN = ("udp:5060:interface=127.0.0.1", "tcp:5060:interface=127.0.0.1")
 
 
-class Wire(Protocol):
+class Wire(FarEnd):
     """A phone's end of one connection; splits what it gets by Content-Length."""
-
-    def __init__(self) -> None:
-        self.data = b""
-        self.is_closed = False
-
-    def dataReceived(self, data: bytes) -> None:
-        self.data += data
-
-    def connectionLost(self, reason: object = None) -> None:
-        self.is_closed = True
 
     def take(self) -> list[bytes]:
         messages = []

@@ -18,11 +18,11 @@ from typing import Protocol
 
 import attrs
 from twisted.internet.protocol import ClientFactory
-from twisted.internet.protocol import Protocol as Connection
 
 from agentstream.sip.framing import MESSAGE_S, Framer
 from agentstream.testing.server import ServerUnderTest
 from agentstream.testing.sip_peer import SipPeer, read
+from tests.sip.far_end import FarEnd
 
 FOLDER = Path(__file__).resolve().parents[3] / "shared" / "sip-torture"
 
@@ -187,18 +187,8 @@ class MemoryCarrier:
         return [read(data).status for data, _ in self._sent if peer.call_id.encode() in data] == [200]
 
 
-class _Stream(Connection):
+class _Stream(FarEnd):
     """A peer's end of a connection."""
-
-    def __init__(self) -> None:
-        self.data = b""
-        self.is_closed = False
-
-    def dataReceived(self, data: bytes) -> None:
-        self.data += data
-
-    def connectionLost(self, reason: object = None) -> None:
-        self.is_closed = True
 
     def messages(self) -> list[bytes]:
         """What came, cut at each start line: all of it is answers without bodies, or with SDP."""
