@@ -88,11 +88,12 @@ class DigitRelay:
         self._to = to
         self._waiting: deque[tuple[str, int]] = deque()
         self._is_sending = False
-        self._stop = source.hear_digits(self._heard)
+        self._stop: Callable[[], None] = source.hear_digits(self._heard)
 
     def stop(self) -> None:
         """No more."""
-        self._stop()
+        stop, self._stop = self._stop, _nothing  # which holds this
+        stop()
         self._waiting.clear()
 
     def _heard(self, digit: str, duration_ms: int) -> None:
@@ -281,6 +282,10 @@ class Connection:
             "connect_ended", outcome=end.outcome, status=end.status, reason=end.reason, by=end.by, talked_s=end.talked_s
         )
         done.callback(end)
+
+
+def _nothing() -> None:
+    pass
 
 
 def connector_of(dialer: Dialer) -> Connector:

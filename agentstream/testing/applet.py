@@ -27,7 +27,17 @@ from agentstream.flow.definition import Flow, Step
 from agentstream.flow.ileg import ILeg, IRecording
 from agentstream.flow.prompts import Prompts
 from agentstream.flow.timeline import Event, Timeline
-from agentstream.interfaces import Audio, IApplet, ICall, IStream, StreamEnd, StreamSpec, TransferEnd
+from agentstream.interfaces import (
+    Audio,
+    ConnectEnd,
+    ConnectSpec,
+    IApplet,
+    ICall,
+    IStream,
+    StreamEnd,
+    StreamSpec,
+    TransferEnd,
+)
 
 STEP = "step"
 SID = "0123456789abcdef0123456789ab1a11"
@@ -75,6 +85,51 @@ class BotStream:
             waiting, self._waiting = self._waiting, []
             for one in waiting:
                 one.callback(end)
+
+
+@attrs.define(eq=False)
+class Conversation:
+    """What an applet has asked for with ``connect``, as seen from whoever is rung.
+
+    :ivar spec: whom it asked for.
+    :ivar is_up: somebody has picked up.
+    :ivar end: what became of it; None while it goes on.
+    """
+
+    spec: ConnectSpec
+    clock: Clock
+    began: Callable[[], None]
+    is_up: bool = False
+    end: ConnectEnd | None = None
+    _began_at: float = 0.0
+    _target: str = ""
+    _done: Deferred[ConnectEnd] = attrs.field(init=False)
+
+    def __attrs_post_init__(self) -> None:
+        self._done = Deferred(lambda _: self._taken_back())
+
+    def pick_up(self, target: str = "") -> None:
+        """This one of the targets, or else the first, answers."""
+        self._target, self._began_at, self.is_up = target or self.spec.to[0], self.clock.seconds(), True
+        self.began()
+
+    def hang_up(self) -> None:
+        """The other end hangs up."""
+        self._over(ConnectEnd("done", 200, "BYE", self._target, self.clock.seconds() - self._began_at, "callee"))
+
+    def refuse(self, outcome: str = "busy", status: int = 486, reason: str = "486 Busy Here") -> None:
+        """Nobody answers, for this reason."""
+        self._over(ConnectEnd(outcome, status, reason))
+
+    def _taken_back(self) -> None:
+        talked_s = self.clock.seconds() - self._began_at if self.is_up else 0.0
+        outcome = "done" if self.is_up else "no_answer"
+        self._over(ConnectEnd(outcome, 0, "it was taken back", self._target, talked_s, "caller"))
+
+    def _over(self, end: ConnectEnd) -> None:
+        if self.end is None:
+            self.end = end
+            self._done.callback(end)
 
 
 @implementer(IRecording)
@@ -284,12 +339,14 @@ class AppletRun:
 
     :ivar clock: time; moves by :meth:`advance` only.
     :ivar events: the call's timeline.
+    :ivar conversations: what the applet has asked for with ``connect``.
     """
 
     clock: Clock
     line: Line
     call: Call
     events: list[Event]
+    conversations: list[Conversation]
 
     @property
     def outcome(self) -> str:
@@ -315,6 +372,11 @@ class AppletRun:
     def stream(self) -> BotStream:
         """The stream that was opened last."""
         return self.line.streams[-1]
+
+    @property
+    def conversation(self) -> Conversation:
+        """The one that was asked for last."""
+        return self.conversations[-1]
 
     @property
     def played(self) -> Audio:
@@ -377,5 +439,12 @@ def run_applet(
     timeline = Timeline(SID, clock, [events.append])
     call = Call(SID, caller, callee, Flow("test", STEP, {STEP: step}), line, timeline, Prompts(defer=maybeDeferred))
     line.call = call
+    conversations: list[Conversation] = []
+
+    def connect(call: Call, spec: ConnectSpec, began: Callable[[], None]) -> Deferred[ConnectEnd]:
+        conversations.append(Conversation(spec, clock, began))
+        return conversations[-1]._done
+
+    call.connector = connect
     call.start()
-    return AppletRun(clock, line, call, events)
+    return AppletRun(clock, line, call, events, conversations)

@@ -226,7 +226,10 @@ class ServerUnderTest:
         stack, plane, switchboard = service.edge.stack, service.plane, service.switchboard
         counts = {
             "calls": len(switchboard.calls),
+            "legs": len(switchboard.legs),
             "legs with media": plane.legs,
+            "legs that are joined": 2 * len(plane.bridges),
+            "calls of ours that are counted": switchboard.admission.outgoing,
             "legs with keys": plane.protection.count,
             "ends of TCP connections": len(self.reactor.tcp.open_connections),
             "bytes of queued sound": plane.budget.used,

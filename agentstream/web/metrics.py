@@ -213,6 +213,7 @@ class NodeMetrics:
         counts, switchboard, files = self.counts, self.switchboard, self.recordings
         yield self._gauge("calls", "Calls that are up.", len(switchboard.calls))
         yield self._gauge("legs", "Legs with media that are up.", self.plane.legs)
+        yield self._gauge("calls_out", "Calls of ours that are up, or ring.", switchboard.admission.outgoing)
         yield self._gauge("draining", "1 while the node drains.", self.edge.is_draining)
         yield self._count("calls_started", "Calls that began.", counts.started)
         ended = [((by,), float(count)) for by, count in sorted(counts.ended.items())]

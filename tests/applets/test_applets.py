@@ -13,6 +13,7 @@ from agentstream.errors import StreamFailed
 from agentstream.flow.definition import Flow, Step
 from agentstream.interfaces import IApplet, StreamEnd, StreamSpec
 from agentstream.testing.applet import run_applet
+from applets.connect import connect
 from applets.echo import echo
 from applets.hangup import hangup
 from applets.hold import hold
@@ -151,3 +152,42 @@ def test_what_is_asked_of_the_phone_is_done_or_has_failed(
     assert run.line.asked == [asked]
     assert run.outcome == ("failed" if refusal else "done")
     assert run.line.is_answered and not run.error
+
+
+class TestConnect:
+    def test_they_talk_and_the_other_end_hangs_up(self) -> None:
+        run = run_applet(connect, to=("alice", "+4930"), ring="in_turn", timeout_s=20, record=True)
+        spec = run.conversation.spec
+        assert (spec.to, spec.in_turn, spec.timeout_s) == (("alice", "+4930"), True, 20)
+        assert run.line.recordings == []
+        run.conversation.pick_up("+4930")
+        assert run.line.recordings[0].done == ["record"]
+        run.advance(12.2)
+        run.conversation.hang_up()
+        assert run.outcome == "done"
+        assert run.line.recordings[0].done == ["record", "stop"]
+        assert run.variables == {
+            "DialCallStatus": "completed",
+            "DialCallDuration": "12",
+            "DialWhomNumber": "+4930",
+            "DialSipStatus": "200",
+            "DialReason": "BYE",
+        }
+
+    @pytest.mark.parametrize(("outcome", "said"), [("busy", "busy"), ("no_answer", "no-answer"), ("failed", "failed")])
+    def test_nobody_answers(self, outcome: str, said: str) -> None:
+        run = run_applet(connect, to=("alice",))
+        run.conversation.refuse(outcome, 500, "500 Oh")
+        assert run.outcome == outcome
+        assert (run.variables["DialCallStatus"], run.variables["DialSipStatus"]) == (said, "500")
+        assert run.variables["DialWhomNumber"] == ""
+
+    @pytest.mark.parametrize(("is_up", "said"), [(False, "canceled"), (True, "completed")])
+    def test_the_caller_hangs_up(self, is_up: bool, said: str) -> None:
+        run = run_applet(connect, to=("alice",))
+        if is_up:
+            run.conversation.pick_up()
+        run.hang_up()
+        assert run.conversation.end is not None
+        assert run.variables["DialCallStatus"] == said
+        assert run.is_over

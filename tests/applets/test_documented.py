@@ -81,6 +81,9 @@ def test_the_worked_example_when_the_caller_hangs_up(documented: dict[str, Any],
 
 
 def test_the_flow_of_the_page(documented: dict[str, Any], tmp_path: Path) -> None:
+    for text in blocks("flows.md", "toml"):
+        flow, problems = read_flow(tomllib.loads(text), str(tmp_path / "flow.toml"), documented)
+        assert problems == []
     flow, problems = read_flow(tomllib.loads(block("flows.md", "toml")), str(tmp_path / "flow.toml"), documented)
     assert flow is not None and not problems
 

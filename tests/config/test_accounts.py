@@ -35,6 +35,20 @@ def test_one_mistake_and_its_sentence(lines: str, problem: str) -> None:
     assert [f"{one.path}: {one.sentence}" for one in problems] == [problem]
 
 
+def test_a_trunk_with_numbers_says_where_they_are_called() -> None:
+    mistaken = '[[trunk]]\nname = "x"\naddress = ["::1"]\nnumbers = ["0*"]\n'
+    (problem,) = read_config(tomllib.loads(mistaken), "f")[2]
+    assert str(problem) == "f: trunk[0].server: is empty while numbers is not; expected where they are called"
+
+
+def test_a_trunk_that_is_only_called_needs_no_address() -> None:
+    text = '[[trunk]]\nname = "x"\nserver = "sip:sbc.example.com"\nnumbers = ["0*"]\n'
+    config, _broken, problems = read_config(tomllib.loads(text), "f")
+    assert problems == []
+    assert config.trunk_of("127.0.0.1") is None
+    assert (config.trunk_to("0815"), config.trunk_to("+49")) == (config.trunk[0], None)
+
+
 def test_two_trunks_may_log_in_elsewhere_as_the_same_user() -> None:
     text = "".join(
         f'[[trunk]]\nname = "{name}"\naddress = ["::1"]\nuser = "a"\npassword = "b"\n' for name in ("x", "y")

@@ -109,3 +109,40 @@ def test_rates_of_many_sources_cost_a_bounded_memory():
     for number in range(2 * SOURCES):
         desk.admission.ask(desk.config, trunk(), str(number), desk.now)
     assert len(desk.admission._sources.buckets) == SOURCES
+
+
+class TestCallsOfOurs:
+    def ask(self, desk: Desk, of: Trunk, leg: str) -> str:
+        denial = desk.admission.ask_out(desk.config, of, desk.now)
+        if denial is None:
+            desk.admission.begin_out(leg, of.name)
+        return "" if denial is None else denial.sentence
+
+    def test_they_may_take_what_is_kept_and_take_it_from_nobody(self) -> None:
+        desk = Desk(config(max_calls=3, reserved_calls=1))
+        assert [desk.call(trunk()) for _ in range(3)] == ["", "", "503 node full 5"]
+        assert self.ask(desk, trunk(), "a") == ""
+        assert self.ask(desk, trunk(), "b") == "all 3 calls of this node are up"
+        desk.end(1)
+        assert self.ask(desk, trunk(), "b") == ""
+        assert desk.call(trunk()) == "503 node full 5"
+        desk.admission.end_out("a")
+        desk.admission.end_out("a")
+        assert desk.admission.outgoing == 1
+        assert desk.call(trunk()) == ""
+
+    def test_a_trunk_counts_both_directions(self) -> None:
+        desk, narrow = Desk(config()), trunk(max_calls=2)
+        assert desk.call(narrow) == ""
+        assert self.ask(desk, narrow, "a") == ""
+        assert self.ask(desk, narrow, "b") == "all 2 calls of this trunk are up"
+        assert desk.call(narrow) == "486 trunk full 5"
+        desk.admission.end_out("a")
+        assert desk.admission.calls_of("carrier") == 1
+
+    def test_a_rate_is_of_both_directions(self) -> None:
+        desk, slow = Desk(config()), trunk(calls_per_second=1.0)
+        assert self.ask(desk, slow, "a") == ""
+        assert self.ask(desk, slow, "b") == "more than 1 new calls a second are too many for this trunk"
+        desk.now += 1.0
+        assert self.ask(desk, slow, "b") == ""

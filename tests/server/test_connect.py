@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import gc
 import itertools
+from collections import Counter
 from pathlib import Path
 from typing import Any
 
@@ -322,6 +324,7 @@ class TestSound:
             assert hears(one, bob, caller, 7)
             assert hears(one, caller, bob, 8)
 
+    @pytest.mark.rfc(3960)
     def test_a_caller_that_hears_us_gets_a_ringback_tone(self) -> None:
         flow = connect_flow()
         flow["start"] = "welcome"
@@ -447,6 +450,45 @@ TRUNKS = [
     {**CARRIER, "server": "sip:127.0.0.5:5070", "numbers": ["+49*"], "user": "us", "password": "trunk-secret"},
     {"name": "other", "server": "sip:127.0.0.6:5070", "numbers": ["+4930*", "0?*"], "max_calls": 1},
 ]
+
+
+HELD = ("Connection", "Dialing", "Ring", "OutgoingLeg", "DigitRelay", "Looped", "Call", "Leg", "MediaLeg")
+
+
+def held() -> Counter[str]:
+    """Objects of one call that are in memory."""
+    return Counter(kind for kind in (type(one).__name__ for one in gc.get_objects()) if kind in HELD)
+
+
+@pytest.mark.parametrize("end", ["caller", "callee", "cancel", "refused"])
+def test_nothing_of_it_is_held(end: str) -> None:
+    """Without a collection: what is over is freed by counting references."""
+    with server(connect_flow()) as one:
+        phones = [registered(one, "127.0.0.9"), registered(one, "127.0.0.10")]
+        gc.collect()
+        before = held()
+        gc.disable()
+        try:
+            caller = caller_of(one)
+            assert held()["OutgoingLeg"] == 2
+            for phone in phones:
+                phone.ring()
+            one.advance(0.2)
+            if end == "cancel":
+                caller.cancel()
+            elif end == "refused":
+                for phone in phones:
+                    phone.refuse()
+            else:
+                talking(one, phones[0], caller)
+                phones[0].press("1")
+                one.advance(0.5)
+                (phones[0] if end == "callee" else caller).hang_up()
+            one.advance(45)
+            assert one.service.plane.legs == 0
+            assert held() - before == Counter()
+        finally:
+            gc.enable()
 
 
 class TestNumbers:
