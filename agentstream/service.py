@@ -39,6 +39,7 @@ from agentstream.flow.recordings import InThread, Recordings
 from agentstream.flow.registrations import Registrations
 from agentstream.flow.stream import StreamOpener
 from agentstream.flow.switchboard import Switchboard
+from agentstream.flow.trunk_watch import TrunkWatch
 from agentstream.media.leg import RATE_HZ
 from agentstream.media.plane import MediaPlane, MediaSettings
 from agentstream.media.ports import DatagramPorts, KernelPorts
@@ -48,7 +49,7 @@ from agentstream.net.connections import ConnectionLimits
 from agentstream.net.edge import SipEdge, new_token
 from agentstream.net.tls import TlsFiles
 from agentstream.net.trace import SipTrace
-from agentstream.sip.events import BindingsChanged, Event, RegistrationChanged
+from agentstream.sip.events import BindingsChanged, ContactChanged, Event, RegistrationChanged, ServerChanged
 from agentstream.sip.grammar import format_host
 from agentstream.sip.registrar import Binding
 from agentstream.sip.session_timer import Intervals
@@ -134,6 +135,7 @@ class NodeService(Service):
         self.switchboard: Switchboard
         self.dialer: Dialer
         self.registrations: Registrations
+        self.trunk_watch: TrunkWatch
         self.recordings: Recordings
 
     # Start
@@ -202,6 +204,7 @@ class NodeService(Service):
             gate=make_gate(lambda: self._loaded.config, new_token, lambda host: self.edge.is_in_use(host)),
         )
         self.registrations = Registrations(self.edge, new_token, _chance)
+        self.trunk_watch = TrunkWatch(self.edge, _chance)
         if config.phone:
             self.phones = Phones(reactor, self.edge, lambda: self._loaded.config, in_thread, self._wall_clock)
         self.switchboard = Switchboard(
@@ -257,6 +260,7 @@ class NodeService(Service):
         self.recordings.finish_leftovers()
         self._tell_start()
         self.registrations.update(config)
+        self.trunk_watch.update(config)
         if self._is_alone:
             self._take_signals()
         if self._collector is not None:
@@ -268,6 +272,11 @@ class NodeService(Service):
     def _handle(self, event: Event) -> None:
         if isinstance(event, RegistrationChanged):
             self.registrations.changed(event)
+        elif isinstance(event, ServerChanged):
+            self.trunk_watch.changed(event)
+        elif isinstance(event, ContactChanged):
+            assert self.phones is not None
+            self.phones.checked(event)
         elif isinstance(event, BindingsChanged):
             assert self.phones is not None
             self.phones.changed(event)
@@ -307,6 +316,7 @@ class NodeService(Service):
             self.edge,
             self.switchboard,
             self.registrations,
+            self.trunk_watch,
             self.phones,
             self.recordings,
             self._counts,
@@ -403,6 +413,7 @@ class NodeService(Service):
                 self.log.warn("[{section}] has changed, which takes effect at the next start", section=name)
         self._loaded = self.switchboard.loaded = loaded
         self.registrations.update(loaded.config)
+        self.trunk_watch.update(loaded.config)
         self.switchboard.prompts.forget()
         self.edge.refresh_tls()
         if loaded.config.phone and self.phones is None:
@@ -445,6 +456,7 @@ class NodeService(Service):
     def _close(self) -> Any:
         if self._drain_timer is not None and self._drain_timer.active():
             self._drain_timer.cancel()
+        self.trunk_watch.stop()
         self.registrations.stop()
         # BYEs of ours may still be under way, or want to be repeated.
         settled = self.edge.settled().addTimeout(HANG_UP_S, self._reactor)

@@ -13,7 +13,6 @@ from agentstream.config.addresses import (
     expect_name,
     expect_secret,
     expect_server,
-    expect_target,
     or_empty,
 )
 from agentstream.config.metadata import setting
@@ -32,6 +31,15 @@ class Access:
         default="agentstream",
         doc="What phones and trunks are told that their password is for (digest).",
         check=expect_name,
+    )
+    algorithms: tuple[str, ...] = setting(
+        default=("SHA-256", "MD5"),
+        doc="The digest algorithms that they are asked for, in this order: `SHA-256` and `MD5`. Phones that know MD5"
+        " alone should skip the other (RFC 8760); those that give up instead, such as baresip 1.0 and sipsak, want"
+        " `MD5` to be the only one.",
+        least=1,
+        example='["MD5"]',
+        check=lambda text: "" if text in ("SHA-256", "MD5") else '"SHA-256" or "MD5"',
     )
     strangers: str = setting(
         default="refuse",
@@ -119,6 +127,15 @@ class Trunk:
         example='["+49*", "0*"]',
         check=expect_name,
     )
+    ping_s: float = setting(
+        default=0.0,
+        doc="How often OPTIONS goes to each address of `server`. One that leaves three in a row unanswered, or"
+        " answers 503, is down: calls go to the others first, the log says so, and `agentstream_trunk_up` tells of"
+        " the trunk. 0: never.",
+        unit="s",
+        range=(0.0, 3600.0),
+        example="30.0",
+    )
     max_calls: int = setting(
         default=0,
         doc="Calls of this trunk at once; the next one is answered 486. 0: as many as the node takes.",
@@ -131,9 +148,10 @@ class Trunk:
     )
     register_at: tuple[str, ...] = setting(
         default=(),
-        doc="Its registrars, where it wants us to register: each is tried where the one before does not serve us.",
-        example='["sip:203.0.113.5", "sip:203.0.113.6:5060;transport=tcp"]',
-        check=expect_target,
+        doc="Its registrars, where it wants us to register: each is tried where the one before does not serve us. What"
+        " a name leads to is looked up again for each refresh (RFC 3263).",
+        example='["sip:carrier.example.com", "sip:203.0.113.6:5060;transport=tcp"]',
+        check=expect_server,
     )
     address_of_record: str = setting(
         default="",

@@ -201,14 +201,6 @@ def expect_secret(text: str) -> str:
     return 'a password, "file:PATH" or "env:NAME"'
 
 
-def expect_target(text: str) -> str:
-    """The ``check`` of a SIP URI that leads to an IP address."""
-    match = re.fullmatch(r"sip:(\[[0-9A-Fa-f:.]+\]|[0-9.]+)(?::([0-9]{1,5}))?(?:;transport=(?:udp|tcp|tls))?", text)
-    if match and is_address(match[1].strip("[]")) and 0 < int(match[2] or "5060") < 65536:
-        return ""
-    return 'a SIP URI of an IP address such as "sip:203.0.113.5" or "sip:203.0.113.5:5060;transport=tcp"'
-
-
 def expect_server(text: str) -> str:
     """The ``check`` of a SIP URI that leads to a server, by its name or its address."""
     match = re.fullmatch(

@@ -39,10 +39,17 @@ class Registrar:
     )
     ping_s: float = setting(
         default=25.0,
-        doc="How often an empty message goes to each phone, so that the NAT in front of it keeps the way open; 0 for"
+        doc="How often each contact of a phone is pinged, so that the NAT in front of it keeps the way open; 0 for"
         " never.",
         unit="s",
         range=(0.0, 3600.0),
+    )
+    keepalive: str = setting(
+        default="crlf",
+        doc="What a ping is: an empty message, which costs next to nothing and which nobody answers (`crlf`), or"
+        " OPTIONS, which a phone answers (`options`): a contact that leaves three in a row unanswered is rung last, and"
+        " `agentstream_phone_contacts_silent` counts it.",
+        choices=("crlf", "options"),
     )
     srtp: str = setting(
         default="off",

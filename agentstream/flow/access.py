@@ -19,7 +19,7 @@ def make_gate(config: Callable[[], Config], token: Callable[[], str], is_in_use:
     :param token: gives unpredictable words. :param is_in_use: a call is up with this address, or a phone
         is registered from there.
     """
-    digest = DigestServer(config().access.realm, token)
+    digest = DigestServer(config().access.realm, token, config().access.algorithms)
 
     def rules() -> Rules:
         access = config().access

@@ -14,7 +14,7 @@ from agentstream.config.model import Config
 from agentstream.flow.bindings_file import BindingsFile, rows_of
 from agentstream.flow.recordings import InThread
 from agentstream.net.edge import SipEdge
-from agentstream.sip.events import BindingsChanged
+from agentstream.sip.events import BindingsChanged, ContactChanged
 from agentstream.sip.grammar import format_host, printable
 from agentstream.sip.registrar import Binding, Registrar, RegistrarSettings
 
@@ -68,6 +68,18 @@ class Phones:
             transport=event.source.transport.upper(),
         )
 
+    def checked(self, event: ContactChanged) -> None:
+        """Tell the log that a contact answers pings again, or does not."""
+        where = f"{format_host(event.hop.host)}:{event.hop.port}"
+        tell = self.log.info if event.is_up else self.log.warn
+        tell(
+            "a contact of phone {user} at {source} {answers} ({reason})",
+            user=printable(event.user),
+            source=where,
+            answers="answers our pings" if event.is_up else "leaves our pings unanswered",
+            reason=printable(event.reason),
+        )
+
     def stop(self) -> Deferred[Any]:
         """Write what is not written yet, and close the file."""
         if self._saving is not None:
@@ -81,7 +93,9 @@ class Phones:
 
     def _settings(self) -> RegistrarSettings:
         wanted = self.config().registrar
-        return RegistrarSettings(wanted.min_expires_s, wanted.max_expires_s, wanted.max_contacts, wanted.ping_s)
+        return RegistrarSettings(
+            wanted.min_expires_s, wanted.max_expires_s, wanted.max_contacts, wanted.ping_s, wanted.keepalive
+        )
 
     def _save(self) -> Deferred[Any]:
         self._saving = None

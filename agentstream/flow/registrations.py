@@ -9,13 +9,11 @@ from twisted.logger import Logger
 
 from agentstream.config.access import Trunk
 from agentstream.config.model import Config
-from agentstream.errors import LocalProtocolError
 from agentstream.net.edge import SipEdge
 from agentstream.sip.digest import Credentials, DigestClient
 from agentstream.sip.events import RegistrationChanged
 from agentstream.sip.grammar import format_host
-from agentstream.sip.hop import Hop
-from agentstream.sip.registration import REGISTERED, Account, Registration, parse_target
+from agentstream.sip.registration import REGISTERED, Account, Registration
 from agentstream.sip.uri import Uri, parse_uri
 
 
@@ -73,22 +71,15 @@ class Registrations:
         )
 
     def _make(self, trunk: Trunk) -> Registration:
-        targets = tuple(parse_target(text) for text in trunk.register_at)
+        registrars = [parse_uri(text) for text in trunk.register_at]
         if trunk.address_of_record:
             aor = parse_uri(trunk.address_of_record)
         else:
-            aor = Uri("sip", trunk.user or "agentstream", targets[0][0])
+            aor = Uri("sip", trunk.user or "agentstream", registrars[0].host)
         account = Account(trunk.name, aor, Uri("sip", host=aor.host, port=aor.port), trunk.register_expires_s)
         credentials = Credentials(trunk.user, trunk.password)
         client = DigestClient(credentials, self.token) if trunk.user else None
 
-        def hops() -> list[Hop]:
-            found = []
-            for host, port, transport in targets:
-                try:
-                    found.append(self.edge.hop_to(host, port, transport))
-                except LocalProtocolError:
-                    continue  # no listener of ours speaks that: the others may be reached
-            return found
-
-        return Registration(self.edge.stack, account, hops, client, self.chance)
+        return Registration(
+            self.edge.stack, account, lambda found: self.edge.find_hops(registrars, found), client, self.chance
+        )

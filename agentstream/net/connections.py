@@ -7,7 +7,7 @@ belongs to. Whatever is sent to that hop goes over it while it lives.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import attrs
@@ -59,7 +59,7 @@ class StreamOwner:
 
     :ivar received: one whole message and its hop.
     :ivar unframed: what ended a stream, for an answer; the connection is closed behind that answer.
-    :ivar failed: what was sent to this hop did not arrive.
+    :ivar failed: what was sent to this hop did not arrive, and these messages were not sent at all.
     :ivar is_known: whether this address belongs to a trunk.
     :ivar is_needed: whether a call or a transaction still needs the connection of this hop.
     :ivar said: a sentence about this host for the log.
@@ -67,7 +67,7 @@ class StreamOwner:
 
     received: Callable[[bytes, Hop], None]
     unframed: Callable[[Unframed, Hop], None]
-    failed: Callable[[Hop], None]
+    failed: Callable[[Hop, Sequence[bytes]], None]
     is_known: Callable[[str], bool]
     is_needed: Callable[[Hop], bool]
     said: Callable[[str, str], None]
@@ -161,7 +161,7 @@ class Connections:
         opening = self._opening.get(target) or self._open(target)
         if opening is None:
             self.counters["not connected"] += 1
-            self.owner.failed(hop)
+            self.owner.failed(hop, (data,))
             return
         opening.queue.append((data, hop))
         opening.size += len(data)
@@ -210,8 +210,11 @@ class Connections:
     def _fail(self, target: Hop, opening: _Opening, why: str) -> None:
         self.counters["not connected"] += 1
         self.owner.said(target.host, f"no connection to port {target.port}: {why}")
-        for hop in dict.fromkeys(hop for _data, hop in opening.queue):
-            self.owner.failed(hop)
+        unsent: dict[Hop, list[bytes]] = {}
+        for data, hop in opening.queue:
+            unsent.setdefault(hop, []).append(data)
+        for hop, messages in unsent.items():
+            self.owner.failed(hop, messages)
 
     # -- what the streams tell ---------------------------------------------------------------------
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 import secrets
 from collections import OrderedDict
 from collections.abc import Callable, Iterable, Sequence
+from itertools import chain
 from typing import Any
 
 from twisted.internet.abstract import isIPv6Address
@@ -21,14 +22,26 @@ from agentstream.errors import LocalProtocolError, StartError
 from agentstream.net.connections import ConnectionLimits, Connections, StreamOwner
 from agentstream.net.listen import ListenAddress, parse_listen
 from agentstream.net.outbound import Outbound
+from agentstream.net.sent_by import SentBy
 from agentstream.net.tls import Credentials, TlsFiles
 from agentstream.net.trace import SipTrace
+from agentstream.net.udp import listen_udp
 from agentstream.sip.digest import DigestClient
-from agentstream.sip.events import Event, MessageDropped, RequestRefused, SourceBanned, TargetFailed
+from agentstream.sip.events import (
+    Event,
+    InviteAnswered,
+    InviteProgressed,
+    InviteRefused,
+    MessageDropped,
+    RequestRefused,
+    SourceBanned,
+    TargetFailed,
+)
 from agentstream.sip.framing import Unframed
 from agentstream.sip.gate import Gate
 from agentstream.sip.grammar import plain_host
 from agentstream.sip.hop import Hop, Listener
+from agentstream.sip.pings import TrunkPings
 from agentstream.sip.registration import Registration
 from agentstream.sip.reinvite import MakeOffer
 from agentstream.sip.session import Session
@@ -120,6 +133,7 @@ class SipEdge:
             said=lambda host, sentence: self._say(host, "{source}: {sentence}", sentence=sentence),
         )
         self.outbound = Outbound(reactor, self)
+        self._sent_by = SentBy(self.outbound.hops, self._send, is_known)
         self.connections = Connections(reactor, owner, limits or ConnectionLimits())
         self.stack = Stack(
             token=token,
@@ -158,7 +172,7 @@ class SipEdge:
     def _bind(self, name: str, address: ListenAddress) -> None:
         if address.transport == "udp":
             protocol = _Datagrams(self, name)
-            port = self._reactor.listenUDP(address.port, protocol, interface=address.interface, maxPacketSize=65536)
+            port = listen_udp(self._reactor, address.port, protocol, address.interface, self._refused)
             self._ports[name] = port
         else:
             port = self.connections.listen(name, address)
@@ -273,8 +287,22 @@ class SipEdge:
             raise LocalProtocolError("no SIP listener of the target's IP family and transport is bound")
         return Hop(transport, host, port, local, name=name)
 
-    def register(self, registration: Registration) -> None:
-        """Begin it; see :mod:`agentstream.sip.registration`."""
+    def find_hops(self, uris: Iterable[Uri], then: Callable[[Sequence[Hop], float], None]) -> None:
+        """The ways to where these URIs lead, in this order; ``then`` is told of them and of the time. That is at once,
+        within a command or a timer, where nothing has to be looked up."""
+        is_late = False
+
+        def tell(found: list[list[Hop]]) -> None:
+            then(list(dict.fromkeys(chain.from_iterable(found))), self._reactor.seconds())
+            if is_late:
+                self._settle()
+
+        looked_up = gatherResults([self.outbound.hops(uri) for uri in uris]).addCallback(tell)
+        looked_up.addErrback(lambda failure: self.log.failure("a name could not be looked up", failure))
+        is_late = True
+
+    def register(self, registration: Registration | TrunkPings) -> None:
+        """Begin it; see :mod:`agentstream.sip.registration` and :mod:`agentstream.sip.pings`."""
         registration.start(self._reactor.seconds())
         self._settle()
 
@@ -282,7 +310,7 @@ class SipEdge:
         """Monotonic seconds, now."""
         return float(self._reactor.seconds())
 
-    def unregister(self, registration: Registration) -> None:
+    def unregister(self, registration: Registration | TrunkPings) -> None:
         """End it; :meth:`settled` fires when the registrar has heard of it."""
         registration.stop(self._reactor.seconds())
         self._settle()
@@ -364,9 +392,15 @@ class SipEdge:
             self.log.failure("what {host} sent could not be refused", host=hop.host)
         self._settle()
 
-    def _sending_failed(self, hop: Hop) -> None:
+    def _sending_failed(self, hop: Hop, unsent: Sequence[bytes] = ()) -> None:
         self.stack.counters["send failed"] += 1
+        self._sent_by.lost(hop, unsent)
         self.stack.send_failed(hop, self._reactor.seconds())
+        self._settle()
+
+    def _refused(self, host: str, port: int) -> None:
+        """ICMP says that nobody is there."""
+        self.stack.refused(plain_host(host), port, self._reactor.seconds())
         self._settle()
 
     def _timer_fired(self) -> None:
@@ -422,6 +456,8 @@ class SipEdge:
             if isinstance(event, TargetFailed):
                 self.outbound.failed(event)
                 return
+            if isinstance(event, InviteProgressed | InviteAnswered | InviteRefused):
+                self.outbound.heard(event)
             if isinstance(event, SourceBanned):
                 # etc/fail2ban/filter.d/agentstream.conf matches this line. Nothing in it is of the source's choosing.
                 self.log.warn(

@@ -13,7 +13,7 @@ from twisted.logger import Logger
 
 from agentstream.errors import RemoteProtocolError
 from agentstream.net.resolve import Locator
-from agentstream.sip.events import TargetFailed
+from agentstream.sip.events import InviteAnswered, InviteProgressed, InviteRefused, TargetFailed
 from agentstream.sip.hop import Hop
 from agentstream.sip.locate import Penalties, Target
 from agentstream.sip.permissions import NOTHING, Permissions
@@ -26,6 +26,9 @@ if TYPE_CHECKING:
 
 PREFERRED = ("udp", "tcp", "tls")
 """The transports that we speak, in the order in which they are tried where a domain has no opinion."""
+
+NO_ANSWER = (408, 503)
+"""What a call ends with that nobody has answered, too."""
 
 
 class Outbound:
@@ -63,14 +66,8 @@ class Outbound:
         :return: errbacks with RemoteProtocolError (503) where nothing that we are bound for leads there. A cancel gives
             it up before it is sent.
         """
-        listeners = list(self._edge.stack.listeners.values())
-        bound = [transport for transport in PREFERRED if any(at.transport == transport for at in listeners)]
-        found = self.locator.locate(via or uri, bound, {at.is_v6 for at in listeners})
 
-        def send(targets: list[Target]) -> Session:
-            ways = [
-                hop for target in self.penalties.order(targets, self._reactor.seconds()) for hop in self._hops(target)
-            ]
+        def send(ways: list[Hop]) -> Session:
             if not ways:
                 raise RemoteProtocolError("no address that can be reached from here belongs to the target", 503)
             return self._edge.invite_by(
@@ -85,7 +82,20 @@ class Outbound:
                 permissions=permissions,
             )
 
-        return found.addCallback(send)
+        return self.hops(via or uri).addCallback(send)
+
+    def hops(self, uri: Uri) -> Deferred[list[Hop]]:
+        """Fires with the ways to where the URI leads, best first and what is known to be dead last; an empty list where
+        nothing that we are bound for leads there. Never errbacks."""
+        listeners = list(self._edge.stack.listeners.values())
+        bound = [transport for transport in PREFERRED if any(at.transport == transport for at in listeners)]
+        found = self.locator.locate(uri, bound, {at.is_v6 for at in listeners})
+
+        def ways(targets: list[Target]) -> list[Hop]:
+            ordered = self.penalties.order(targets, self._reactor.seconds())
+            return [hop for target in ordered for hop in self._hops(target)]
+
+        return found.addCallback(ways)
 
     def _hops(self, target: Target) -> list[Hop]:
         local = self._edge.stack.listeners.find(target.transport, is_v6=":" in target.host)
@@ -94,8 +104,7 @@ class Outbound:
     def failed(self, event: TargetFailed) -> None:
         """The edge tells of a target that was given up."""
         hop = event.hop
-        target = Target(hop.transport, hop.host, hop.port, hop.name)
-        self.penalties.failed(target, self._reactor.seconds())
+        self.penalties.failed(_target(hop), self._reactor.seconds())
         self.log.info(
             "{transport} to {host} port {port} failed with {status}, and the call goes on to the next target",
             transport=hop.transport,
@@ -103,3 +112,21 @@ class Outbound:
             port=hop.port,
             status=event.status,
         )
+
+    def heard(self, event: InviteProgressed | InviteAnswered | InviteRefused) -> None:
+        """The edge tells of what came of a call: a target that has answered it is free of what it failed at before."""
+        if isinstance(event, InviteRefused) and event.status in NO_ANSWER:
+            return
+        self.answered(event.session.remote)
+
+    def answered(self, hop: Hop) -> None:
+        """It is alive."""
+        self.penalties.answered(_target(hop))
+
+    def is_down(self, hop: Hop) -> None:
+        """It is not, until it is heard of again."""
+        self.penalties.down(_target(hop))
+
+
+def _target(hop: Hop) -> Target:
+    return Target(hop.transport, hop.host, hop.port, hop.name)

@@ -181,10 +181,12 @@ class DigestServer:
 
     :param realm: what passwords are for.
     :param token: gives unpredictable words; its first one is the key of our nonces.
+    :param algorithms: which ones we ask for, and take, in this order.
     """
 
-    def __init__(self, realm: str, token: Callable[[], str]) -> None:
+    def __init__(self, realm: str, token: Callable[[], str], algorithms: Iterable[str] = ALGORITHMS) -> None:
         self.realm = realm
+        self.algorithms = tuple(dict.fromkeys(algorithms))
         self._token = token
         self._key = f"{token()}{token()}".encode()
         self._used: OrderedDict[str, tuple[int, int]] = OrderedDict()
@@ -194,9 +196,10 @@ class DigestServer:
         return len(self._used)
 
     def challenges(self, now: float, *, is_stale: bool = False) -> list[str]:
-        """The header values of one 401 or 407: all algorithms with one nonce, the strongest first (RFC 8760 2.2)."""
+        """The header values of one 401 or 407: each algorithm with one nonce, the most preferred first (section 2.2 of
+        RFC 8760)."""
         nonce = self._nonce(now)
-        return [str(Challenge(self.realm, nonce, name, is_stale=is_stale)) for name in ALGORITHMS]
+        return [str(Challenge(self.realm, nonce, name, is_stale=is_stale)) for name in self.algorithms]
 
     def _nonce(self, now: float) -> str:
         salt = hashlib.sha256(self._token().encode()).hexdigest()[:16]
@@ -211,7 +214,7 @@ class DigestServer:
         ``bad`` for everything else. A None password, nobody's, is refused in the same time as a wrong one."""
         nonce = answer.nonce
         is_ours = _NONCE.fullmatch(nonce) is not None and hmac.compare_digest(self._proof(nonce[:28]), nonce[28:])
-        if answer.realm != self.realm or answer.algorithm not in ALGORITHMS:
+        if answer.realm != self.realm or answer.algorithm not in self.algorithms:
             return "bad"
         # RFC 3261 section 22.4: we always ask for a qop, so one without it is not protected from replay; auth-int is
         # not what we asked for.

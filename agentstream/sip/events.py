@@ -309,6 +309,32 @@ class RegistrationChanged:
 
 
 @attrs.frozen
+class ServerChanged:
+    """A server of a trunk has begun or ceased to answer our pings.
+
+    :ivar hop: the way to it; None where nothing leads to any server of the trunk.
+    :ivar is_up: None when it is pinged no more.
+    :ivar is_trunk_up: what that makes of the trunk; None while it is not known.
+    """
+
+    name: str
+    hop: Hop | None
+    is_up: bool | None
+    reason: str
+    is_trunk_up: bool | None
+
+
+@attrs.frozen
+class ContactChanged:
+    """A contact of a phone has begun or ceased to answer our pings."""
+
+    user: str
+    hop: Hop
+    is_up: bool
+    reason: str
+
+
+@attrs.frozen
 class BindingsChanged:
     """A phone has registered, or no longer is.
 
@@ -346,5 +372,7 @@ Event = (
     | MessageDropped
     | SourceBanned
     | RegistrationChanged
+    | ServerChanged
+    | ContactChanged
     | BindingsChanged
 )

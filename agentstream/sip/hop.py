@@ -15,6 +15,9 @@ class Hop:
     :ivar local: the name of our listener that received, or that shall send.
     :ivar fallback: where a new connection leads when the one that the hop names is gone; None is host and port. It is
         no part of the hop's identity.
+    :ivar sent_by: the name and port of the Via, where the peer names itself so: where a response may go when that
+        connection fails, too (RFC 3263 section 5). :ivar others: where what is sent to this hop goes when it fails.
+        Both are no part of its identity, either.
     :ivar name: with ``tls``, whom the certificate of a connection that we open must be for (RFC 5922 section 4); "" is
         the host.
     """
@@ -25,6 +28,8 @@ class Hop:
     local: str = ""
     fallback: tuple[str, int] | None = attrs.field(default=None, eq=False)
     name: str = ""
+    sent_by: tuple[str, int | None] | None = attrs.field(default=None, eq=False)
+    others: tuple[Hop, ...] = attrs.field(default=(), eq=False)
 
     @property
     def is_reliable(self) -> bool:

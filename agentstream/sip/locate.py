@@ -6,6 +6,7 @@ targets. :class:`Penalties` keeps those that have failed behind the others for a
 
 from __future__ import annotations
 
+import math
 from collections import OrderedDict
 from collections.abc import Callable, Collection, Generator, Iterable, Sequence
 
@@ -189,13 +190,24 @@ class Penalties:
         if until <= now or not length:
             length = min(self._most_s, 2 * length) if length else self._first_s
             until = now + length
+        self._keep(target, until, length)
+
+    def _keep(self, target: Target, until: float, length: float) -> None:
         self._until[target] = (until, length)
         if len(self._until) > self._size:
             self._until.popitem(last=False)
 
+    def down(self, target: Target) -> None:
+        """It is known to be dead, and that is looked after: it stands behind the others until it has answered."""
+        self._until.pop(target, None)
+        self._keep(target, math.inf, self._first_s)
+
     def answered(self, target: Target) -> None:
         """It is alive."""
         self._until.pop(target, None)
+
+    def __len__(self) -> int:
+        return len(self._until)
 
     def is_dead(self, target: Target, now: float) -> bool:
         """It has failed not long ago."""

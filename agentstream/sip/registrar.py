@@ -2,7 +2,7 @@
 
 Pure. A phone is reached over the flow that it registered on, whatever its Contact says: behind a NAT that is the only
 way there is. So each binding keeps the hop that its REGISTER came by, and that flow is kept open with CRLFs
-(RFC 5626 section 4.4.1, and the same over UDP).
+(RFC 5626 section 4.4.1, and the same over UDP), or with OPTIONS, which shows who is not there any more, too.
 """
 
 from __future__ import annotations
@@ -14,12 +14,14 @@ from typing import TYPE_CHECKING
 import attrs
 
 from agentstream.errors import RemoteProtocolError
-from agentstream.sip.events import BindingsChanged
+from agentstream.sip.events import BindingsChanged, ContactChanged
 from agentstream.sip.grammar import parse_number
 from agentstream.sip.headers import NameAddr, parse_name_addr
 from agentstream.sip.hop import Hop
 from agentstream.sip.message import Request
+from agentstream.sip.pings import Changed, Ping
 from agentstream.sip.timers import Deadline
+from agentstream.sip.uri import parse_uri
 
 if TYPE_CHECKING:
     from agentstream.sip.core import Core
@@ -33,12 +35,16 @@ EXPIRES_S = 3600
 
 @attrs.frozen
 class RegistrarSettings:
-    """Seconds, and contacts of one phone; ``ping_s`` 0 for no pings."""
+    """Seconds, and contacts of one phone; ``ping_s`` 0 for no pings.
+
+    :ivar keepalive: ``crlf`` or ``options``.
+    """
 
     min_expires_s: int = 60
     max_expires_s: int = 3600
     max_contacts: int = 10
     ping_s: float = 25.0
+    keepalive: str = "crlf"
 
 
 @attrs.define(eq=False)
@@ -58,6 +64,12 @@ class Binding:
     path: tuple[str, ...]
     hop: Hop
     is_gone: bool = False
+    ping: Ping | None = None
+
+    @property
+    def is_silent(self) -> bool:
+        """It has left OPTIONS of ours unanswered."""
+        return self.ping is not None and self.ping.is_up is False
 
 
 @attrs.frozen
@@ -89,6 +101,7 @@ class Registrar:
         self._flows: Counter[Hop] = Counter()
         self._hosts: Counter[str] = Counter()
         self._due: deque[tuple[float, Binding]] = deque()
+        self._now = 0.0
 
     def __len__(self) -> int:
         return sum(len(bindings) for bindings in self._bindings.values())
@@ -99,8 +112,15 @@ class Registrar:
         return len(self._bindings)
 
     def bindings(self, user: str, now: float) -> list[Binding]:
-        """Where this phone is, the newest first; ring them over their ``hop``, with their ``path`` as Route."""
-        return [binding for binding in reversed(self._bindings.get(user, ())) if binding.until > now]
+        """Where this phone is, the newest first and those last that do not answer; ring them over their ``hop``, with
+        their ``path`` as Route."""
+        found = [binding for binding in reversed(self._bindings.get(user, ())) if binding.until > now]
+        return sorted(found, key=lambda binding: binding.is_silent)
+
+    @property
+    def silent(self) -> int:
+        """Contacts that leave our OPTIONS unanswered."""
+        return sum(binding.is_silent for bindings in self._bindings.values() for binding in bindings)
 
     def has_flow(self, hop: Hop) -> bool:
         """A phone is reached over this connection."""
@@ -210,6 +230,8 @@ class Registrar:
 
     def _remove(self, binding: Binding) -> None:
         binding.is_gone = True
+        if binding.ping is not None:
+            binding.ping.stop(self._now)
         bindings = self._bindings[binding.user]
         bindings.remove(binding)
         if not bindings:
@@ -238,6 +260,7 @@ class Registrar:
 
     def timer_fired(self, letter: str, now: float) -> None:
         """Look at those whose turn it is: over, or to be pinged. Who is new comes in at once, and is in turn then."""
+        self._now = now
         ping_s = self._settings().ping_s
         period_s = ping_s or SWEEP_S
         for _ in range(len(self._due)):
@@ -252,7 +275,30 @@ class Registrar:
                 self._say(binding)
                 continue
             if ping_s and due:
-                self._stack.out.append((PING, binding.hop))
-                self._stack.counters["pings"] += 1
+                self._ping(binding, now)
             self._due.append((now + period_s, binding))
         self._arm(now)
+
+    def _ping(self, binding: Binding, now: float) -> None:
+        self._stack.counters["pings"] += 1
+        if self._settings().keepalive == "options":
+            if binding.ping is None:
+                uri = parse_uri(binding.contact)
+                binding.ping = Ping(self._stack, uri, binding.hop, self._teller(binding), binding.path)
+            binding.ping.ask(now)
+            return
+        if binding.ping is not None:
+            # The settings have changed, and with them what is known of it.
+            binding.ping.stop(now)
+            binding.ping = None
+        self._stack.out.append((PING, binding.hop))
+
+    def _teller(self, binding: Binding) -> Changed:
+        user, hop = binding.user, binding.hop
+
+        def tell(was: bool | None, is_up: bool, reason: str) -> None:
+            # That a phone which has just registered is there is no news.
+            if was is not None or not is_up:
+                self._stack.events.append(ContactChanged(user, hop, is_up, reason))
+
+        return tell

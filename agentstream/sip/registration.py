@@ -21,7 +21,7 @@ from agentstream.sip.hop import Hop
 from agentstream.sip.message import Request, Response
 from agentstream.sip.timers import Deadline
 from agentstream.sip.transactions import ClientTransaction, Transaction
-from agentstream.sip.uri import Uri, parse_uri
+from agentstream.sip.uri import Uri
 
 if TYPE_CHECKING:
     from agentstream.sip.core import Core
@@ -30,6 +30,8 @@ FIRST_PAUSE_S = 30.0
 LONGEST_PAUSE_S = 1800.0
 MARGIN_S = 64.0
 """A refresh begins so long before the end, where there is so much: REGISTER may take 32 s to fail."""
+TARGET_S = 5.0
+"""Seconds for a target to answer, where there is another one."""
 MOST_EXPIRES_S = 86_400
 """A Min-Expires above is not followed."""
 
@@ -56,10 +58,15 @@ class Account:
     expires_s: int = 3600
 
 
+Found = Callable[[Sequence[Hop], float], None]
+"""Told of hops, and of the time."""
+
+
 class Registration:
     """One registration.
 
-    :param targets: the hops to try, in order; asked anew each round. :param chance: gives a number from 0 to 1.
+    :param targets: tells its argument the hops to try, in order: at once or, where names are looked up, later. It is
+        asked anew each round. :param chance: gives a number from 0 to 1.
     :ivar state: one of the words above. :ivar granted_s: what the registrar gave last. :ivar failures: rounds in
         which no target took it, since the last that did.
     """
@@ -68,7 +75,7 @@ class Registration:
         self,
         stack: Core,
         account: Account,
-        targets: Callable[[], Sequence[Hop]],
+        targets: Callable[[Found], None],
         credentials: DigestClient | None,
         chance: Callable[[], float],
     ) -> None:
@@ -95,7 +102,8 @@ class Registration:
     def start(self, now: float) -> None:
         """Register, and go on until :meth:`stop`."""
         if self.state == IDLE:
-            self._begin_round(now)
+            self.state = TRYING
+            self._begin_round()
 
     def stop(self, now: float) -> None:
         """Take the binding back (RFC 3261 section 10.2.2); nothing is tried again after that."""
@@ -109,17 +117,23 @@ class Registration:
 
     # Rounds and requests
 
-    def _begin_round(self, now: float) -> None:
-        # The one that served last is asked first: it may be the only one that knows the others.
-        targets = list(self._targets())
-        if self._hop in targets:
-            targets.remove(self._hop)
-            targets.insert(0, self._hop)
+    def _begin_round(self) -> None:
+        self._targets(self._located)
+
+    def _located(self, found: Sequence[Hop], now: float) -> None:
+        if self.state in (ENDING, ENDED):
+            return
+        targets = list(found)
+        if self._hop is not None and (self._hop in targets or not targets):
+            # The one that served last is asked first: it may be the only one that knows the others. And it is asked
+            # when a name that led there leads nowhere now: more often than not it is the DNS that is away.
+            targets = [self._hop, *(hop for hop in targets if hop != self._hop)]
         self._left = targets
         self._retry_after_s = 0.0
         self._next_target(now, "no target is known")
 
     def _next_target(self, now: float, reason: str) -> None:
+        self._stack.timers.cancel(self, "target")
         if self.state == ENDING:
             self._end(reason)
         elif self._left:
@@ -159,6 +173,8 @@ class Registration:
             for name, value in self._answers.headers("REGISTER", uri):
                 fields.add(name, value)
         self._transaction = stack.start_client(Request("REGISTER", uri, fields), hop, now, self)
+        if self._left and self.state != ENDING:
+            stack.timers.set(self, "target", now + TARGET_S)
 
     def _contact(self, hop: Hop) -> Uri:
         """Where calls to us shall go: our listener, with our user."""
@@ -168,12 +184,18 @@ class Registration:
     # What comes back
 
     def timer_fired(self, letter: str, now: float) -> None:
-        """It is time for a refresh, or for another round."""
-        self._begin_round(now)
+        """It is time for a refresh, for another round, or for another target."""
+        if letter != "target":
+            self._begin_round()
+        elif self._transaction is not None:
+            silent, self._transaction = self._transaction, None
+            silent.end(now)
+            self._next_target(now, "no answer to our REGISTER")
 
     def response_received(self, transaction: ClientTransaction, response: Response, now: float) -> None:
         if transaction is not self._transaction or response.status < 200:
             return
+        self._stack.timers.cancel(self, "target")
         status, hop = response.status, transaction.hop
         if status in (401, 407) and self._answers is not None and self._answers.hear(response):
             self._send(hop, now)
@@ -251,10 +273,3 @@ class Registration:
     def _say(self, state: str, reason: str, seconds: float) -> None:
         hop = self._hop or Hop("udp", "", 0)
         self._stack.events.append(RegistrationChanged(self.account.name, state, hop, reason, seconds))
-
-
-def parse_target(text: str) -> tuple[str, int, str]:
-    """(host, port, transport) of a SIP URI whose host is an IP address."""
-    uri = parse_uri(text)
-    transport = (uri.parameter("transport") or "udp").lower()
-    return uri.host, uri.port or (5061 if transport == "tls" else 5060), transport

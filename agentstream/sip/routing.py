@@ -137,7 +137,8 @@ def reply_hop(via: Via, source: Hop) -> Hop:
     if source.is_reliable:
         # 18.2.2: when the connection of a request is gone, its response goes to the address in "received" and the port
         # in sent-by.
-        return attrs.evolve(source, fallback=(source.host, port))
+        name = (via.host, via.port) if parse_address(via.host) is None else None
+        return attrs.evolve(source, fallback=(source.host, port), sent_by=name)
     if "rport" in via.parameters or port == source.port:
         return source
     sent_by = parse_address(via.host)

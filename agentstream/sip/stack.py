@@ -67,6 +67,17 @@ class Stack(Core):
         if self.registrar is not None and hop.is_reliable:
             self.registrar.flow_failed(hop)
 
+    def refused(self, host: str, port: int, now: float) -> None:
+        """ICMP says that nobody is reached there by UDP (RFC 3261 section 18.4). Requests outside of a dialog that
+        nobody has answered yet hear of it. Nothing else does: anybody can write an ICMP message, and it shall end no
+        call."""
+        self.counters["icmp"] += 1
+        for transaction in list(self.clients.values()):
+            hop = transaction.hop
+            is_there = hop.transport == "udp" and (hop.host, hop.port) == (host, port)
+            if is_there and transaction.is_unheard and not transaction.request.to.tag:
+                transaction.feed("transport error", None, now)
+
     def serve_phones(self, settings: Callable[[], RegistrarSettings]) -> Registrar:
         """Be a registrar from now on, of the phones whose credentials the gate knows."""
         if self.gate is None:

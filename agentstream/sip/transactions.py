@@ -155,6 +155,11 @@ class ClientTransaction(Transaction):
         """Send the request and start its timers."""
         raise NotImplementedError
 
+    @property
+    def is_unheard(self) -> bool:
+        """Nothing has answered it yet."""
+        return self.state in (CALLING, TRYING)
+
     def feed(self, event: str, message: Any, now: float) -> None:
         if event == "transport error" and self.otherwise is not None and self.state in (CALLING, TRYING):
             # RFC 3261 section 18.1.1: where TCP was only for the size, "the element SHOULD retry the request, using

@@ -238,9 +238,9 @@ class ServerUnderTest:
             # With its sockets a stack's timers are gone too, and what waited for them stays as it was.
             counts["SIP dialogs"] = len(stack.dialogs)
             counts["SIP server transactions"] = len(stack.servers)
-            # A node registers for as long as it runs, with calls and without.
+            # A node registers and pings for as long as it runs, with calls and without.
             asked = [client.request.method for client in stack.clients.values()]
-            counts["SIP client transactions"] = len(asked) - asked.count("REGISTER")
+            counts["SIP client transactions"] = len(asked) - asked.count("REGISTER") - asked.count("OPTIONS")
         return [f"{count} {name} are left" for name, count in counts.items() if count]
 
     def _forget_folder(self) -> None:

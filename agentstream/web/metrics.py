@@ -18,6 +18,7 @@ from agentstream.flow.phones import Phones
 from agentstream.flow.recordings import Recordings
 from agentstream.flow.registrations import Registrations
 from agentstream.flow.switchboard import Switchboard
+from agentstream.flow.trunk_watch import TrunkWatch
 from agentstream.media.chunk_waits import EDGES_S as CHUNK_EDGES_S
 from agentstream.media.delay import BINS, LATE_BINS
 from agentstream.media.leg import MediaLeg
@@ -92,6 +93,7 @@ class NodeMetrics:
     edge: SipEdge
     switchboard: Switchboard
     registrations: Registrations
+    trunk_watch: TrunkWatch
     phones: Phones | None
     recordings: Recordings
     counts: CallCounts
@@ -255,6 +257,7 @@ class NodeMetrics:
         yield self._count("sip_ignored", "Requests of strangers that got no answer.", others["ignored"])
         yield self._count("sip_banned", "Times that a source was ignored for a while.", others["banned"])
         yield self._count("sip_unsent", "SIP messages that the network refused.", others["send failed"])
+        yield self._count("sip_unreachable", "Times that ICMP said that nobody is there by UDP.", others["icmp"])
         yield self._count("sip_keepalives", "Keep-alives (RFC 5626).", others["keepalives"])
         registered = GaugeMetricFamily(
             "agentstream_trunk_registered",
@@ -264,9 +267,19 @@ class NodeMetrics:
         for trunk, is_registered in sorted(self.registrations.states().items()):
             registered.add_metric((self.node, trunk), is_registered)
         yield registered
-        users, bindings = (0, 0) if self.phones is None else (self.phones.registrar.users, len(self.phones.registrar))
+        up = GaugeMetricFamily(
+            "agentstream_trunk_up", "1 while a server of the trunk answers our pings.", labels=("node", "trunk")
+        )
+        for trunk, is_up in sorted(self.trunk_watch.states().items()):
+            up.add_metric((self.node, trunk), is_up)
+        yield up
+        registrar = None if self.phones is None else self.phones.registrar
+        users, bindings, silent = (
+            (0, 0, 0) if registrar is None else (registrar.users, len(registrar), registrar.silent)
+        )
         yield self._gauge("phones", "Phones that are registered.", users)
         yield self._gauge("phone_contacts", "Their contacts.", bindings)
+        yield self._gauge("phone_contacts_silent", "Those that leave our pings unanswered.", silent)
         yield self._count("sip_pings", "Pings that keep the way to phones open.", others["pings"])
         stack = self.edge.stack
         yield self._gauge("sip_dialogs", "SIP dialogs that are up.", len(stack.dialogs))

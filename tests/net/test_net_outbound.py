@@ -14,6 +14,7 @@ from twisted.python.failure import Failure
 from agentstream.errors import RemoteProtocolError
 from agentstream.net.resolve import NOTHING_S, Locator
 from agentstream.sip.events import InviteAnswered
+from agentstream.sip.hop import Hop
 from agentstream.sip.uri import parse_uri
 from agentstream.testing.sip_peer import SipPeer, read
 from tests.net.test_net_tcp import US, House
@@ -162,3 +163,44 @@ def test_the_machines_own_names_come_first(dns_zone: Zone) -> None:
     assert len(house.datagrams) == 1
     assert dns_zone.asked == []
     house.stop()
+
+
+def hops(house: House) -> list[Hop]:
+    """The ways to example.com."""
+    found: list[Hop] = []
+    house.edge.outbound.hops(parse_uri("sip:1000@example.com")).addCallback(found.extend)
+    return found
+
+
+def answered(house: House, status: int) -> None:
+    """One call to example.com, which its server by UDP answers."""
+    (session,) = call(house)
+    (invite,) = house.datagrams
+    house.reactor.network.send(SipPeer().respond(invite, status, sdp=SDP), ("127.0.0.1", 5090), US)
+    house.pass_time(0.01)
+    if status == 200:
+        house.edge.hang_up(session)
+    house.pass_time(0.01)
+    house.datagrams.clear()
+
+
+@pytest.mark.parametrize("status", [180, 200, 404])
+def test_a_target_that_has_answered_is_free_of_its_penalty(house: House, dns_zone: Zone, status: int) -> None:
+    """It was the only one when it answered, so it was tried in spite of its penalty; then it comes first again."""
+    del dns_zone.records["NAPTR", "example.com"], dns_zone.records["SRV", "_sip._tcp.example.com"]
+    (hop,) = hops(house)
+    penalties = house.edge.outbound.penalties
+    house.edge.outbound.is_down(hop)
+    house.pass_time(3600.0)
+    assert len(penalties) == 1
+    answered(house, status)
+    assert len(penalties) == 0
+
+
+@pytest.mark.parametrize("status", [503, 408])
+def test_what_nobody_has_answered_frees_nothing(house: House, dns_zone: Zone, status: int) -> None:
+    del dns_zone.records["NAPTR", "example.com"], dns_zone.records["SRV", "_sip._tcp.example.com"]
+    (hop,) = hops(house)
+    house.edge.outbound.is_down(hop)
+    answered(house, status)
+    assert len(house.edge.outbound.penalties) == 1

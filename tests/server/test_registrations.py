@@ -7,10 +7,12 @@ from typing import Any
 
 import pytest
 from twisted.internet.protocol import DatagramProtocol
+from twisted.names import dns
 
 from agentstream.sip.digest import DigestServer, parse_answer
 from agentstream.testing.server import ServerUnderTest
 from agentstream.testing.sip_peer import Received, SipPeer, read
+from tests.net.test_net_outbound import Zone
 from tests.server.kit import bot_flow
 
 TRUNK = {
@@ -100,3 +102,27 @@ def test_a_reload_takes_back_what_is_wanted_no_more() -> None:
         assert other.asked()[-1] == ("3600", True)
     for one in (registrar, other):
         one.port.stopListening()
+
+
+@pytest.mark.rfc(3263)
+def test_a_registrar_has_a_name(monkeypatch: pytest.MonkeyPatch) -> None:
+    """It is looked up again for each refresh, when what is known of it is too old."""
+    key = ("A", "registrar.example")
+    zone = Zone({key: [dns.Record_A("127.0.0.7", ttl=40)]})
+    monkeypatch.setattr("agentstream.net.resolve.system_resolver", lambda _reactor: zone)
+    trunk = {**TRUNK, "register_at": ["sip:registrar.example:5060"]}
+    server = ServerUnderTest(bot_flow(), {"trunk": [trunk]})
+    one, two = Registrar(server.reactor), Registrar(server.reactor, "127.0.0.8")
+    with server:
+        server.advance(0.1)
+        assert one.asked() == [("3600", False), ("3600", True)]
+        assert one.requests[0][1].header("to") == "<sip:us@registrar.example>"
+        assert server.service.registrations.states() == {"carrier": True}
+        assert zone.asked.count(key) == 1
+        zone.records[key] = [dns.Record_A("127.0.0.8", ttl=40)]
+        server.advance(65)
+        assert zone.asked.count(key) == 2
+        assert two.asked()[-1] == ("3600", True)
+        assert len(one.asked()) == 2
+    for each in (one, two):
+        each.port.stopListening()

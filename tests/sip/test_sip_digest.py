@@ -244,3 +244,19 @@ def test_any_text_is_a_header_or_their_mistake(text):
             str(parse("Digest " + text))
         except RemoteProtocolError as error:
             assert error.status == 400
+
+
+@pytest.mark.rfc(8760)
+def test_only_what_was_asked_for_is_taken() -> None:
+    """Where a node wants one algorithm, an answer by the other is none, however right it is."""
+    for algorithm, other in (("MD5", "SHA-256"), ("SHA-256", "MD5")):
+        words = iter(f"w{number}" for number in range(100))
+        both = DigestServer("here", words.__next__)
+        one = DigestServer("here", words.__next__, [algorithm])
+        (challenge,) = [parse_challenge(text) for text in one.challenges(0.0)]
+        assert challenge.algorithm == algorithm
+        client = DigestClient(Credentials("alice", "right"), lambda: "c1")
+        assert one.verify(client.respond(challenge, "REGISTER", "sip:here"), "right", "REGISTER", 0.0) == "good"
+        answer = client.respond(attrs.evolve(challenge, algorithm=other), "REGISTER", "sip:here")
+        assert one.verify(answer, "right", "REGISTER", 0.0) == "bad"
+        assert both.verify(answer, "right", "REGISTER", 0.0) == "stale"

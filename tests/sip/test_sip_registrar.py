@@ -7,7 +7,7 @@ import itertools
 import pytest
 
 from agentstream.sip.digest import DigestServer
-from agentstream.sip.events import BindingsChanged
+from agentstream.sip.events import BindingsChanged, ContactChanged
 from agentstream.sip.gate import Account, Gate
 from agentstream.sip.hop import Hop
 from agentstream.sip.registrar import PING, Binding, RegistrarSettings
@@ -212,3 +212,83 @@ def test_allow_names_it():
     house = House()
     answer = read(house.receive(SipPeer().options(), PEER)[-1])
     assert "REGISTER" in answer.header("allow")
+
+
+def asked(house: House, seconds: float, status: int = 0) -> list[tuple[float, str]]:
+    """Let time pass; (seconds, Request-URI) of each OPTIONS, answered with the status."""
+    start, end, seen = house.now, house.now + seconds, {}
+    while (deadline := house.stack.next_timer()) is not None and deadline <= end:
+        house.now = max(house.now, deadline)
+        house.stack.handle_timer(house.now)
+        while house.stack.out:
+            data, hop = house.stack.out.popleft()
+            request = read(data)
+            assert (request.method, hop) == ("OPTIONS", NAT)
+            seen.setdefault(request.header("via"), (round(house.now - start), request.first.split()[1]))
+            if status:
+                house.stack.receive(SipPeer().respond(data, status), hop, house.now)
+    house.now = end
+    return list(seen.values())
+
+
+BY_OPTIONS = RegistrarSettings(ping_s=25.0, keepalive="options")
+
+
+@pytest.mark.rfc(5626)
+def test_a_phone_that_answers_no_options_is_rung_last_until_it_does() -> None:
+    house, phone = House(BY_OPTIONS), SipPeer(host="10.0.0.5")
+    house.register(phone, source=NAT)
+    house.events()
+    uri = "sip:alice@10.0.0.5:5090"
+    # 1 s until it is looked at for the first time, then each 25 s.
+    assert asked(house, 60.0, 405) == [(26, uri), (51, uri)]
+    assert house.events() == []
+    assert asked(house, 40.0) == [(16, uri), (23, uri), (30, uri)]
+    assert house.event(ContactChanged) == ContactChanged("alice", NAT, False, "no answer to OPTIONS")
+    assert house.registrar.silent == 1
+    house.registrar.restore([Binding("alice", "sip:old@10.0.0.6", "c", 1, house.now + 900, (), NAT)], house.now)
+    assert house.contacts() == ["sip:old@10.0.0.6", uri]
+    house.registrar.restore([Binding("alice", "sip:older@10.0.0.7", "c", 1, house.now + 900, (), NAT)], house.now)
+    assert house.contacts() == ["sip:older@10.0.0.7", "sip:old@10.0.0.6", uri]
+    asked(house, 30.0, 200)
+    assert house.event(ContactChanged).is_up
+    assert house.registrar.silent == 0
+
+
+@pytest.mark.rfc(5626)
+def test_a_phone_that_registers_again_is_there() -> None:
+    house, phone = House(BY_OPTIONS), SipPeer(host="10.0.0.5")
+    house.register(phone, source=NAT)
+    asked(house, 60.0)
+    assert house.registrar.silent == 1
+    house.register(phone, source=NAT)
+    assert house.registrar.silent == 0
+    house.register(phone, "*", source=NAT, headers="Expires: 0\r\n")
+    house.sent()
+    assert asked(house, 60.0) == []
+    house.settle()
+
+
+@pytest.mark.rfc(3327)
+def test_options_take_the_path_of_the_phone() -> None:
+    house = House(BY_OPTIONS)
+    kept = Binding("alice", "sip:a@10.0.0.5", "c", 1, house.now + 900, ("<sip:edge.example;lr>",), NAT)
+    house.registrar.restore([kept], house.now)
+    house.now += 1.0
+    house.stack.handle_timer(house.now)
+    house.now += 25.0
+    house.stack.handle_timer(house.now)
+    (options,) = house.read()
+    assert options.headers("route") == ["<sip:edge.example;lr>"]
+
+
+def test_pings_are_chosen_anew_without_a_restart() -> None:
+    house = House(BY_OPTIONS)
+    house.register(SipPeer(host="10.0.0.5"), source=NAT)
+    asked(house, 60.0)
+    assert house.registrar.silent == 1
+    house.registrar._settings = lambda: RegistrarSettings(ping_s=25.0)
+    house.now += 26.0
+    house.stack.handle_timer(house.now)
+    assert [data for data, _hop in house.stack.out][-1] == PING
+    assert house.registrar.silent == 0

@@ -9,7 +9,7 @@ import pytest
 from agentstream.sip.digest import Credentials, DigestClient, DigestServer, parse_answer
 from agentstream.sip.events import RegistrationChanged
 from agentstream.sip.hop import Hop
-from agentstream.sip.registration import Account, Registration, parse_target
+from agentstream.sip.registration import Account, Registration
 from agentstream.sip.uri import parse_uri
 from agentstream.testing.sip_peer import Received, SipPeer, read
 from tests.sip.kit import Bench
@@ -27,7 +27,9 @@ class Client(Bench):
         self.targets = list(targets or (ONE,))
         self.account = Account("carrier", AOR, parse_uri("sip:carrier.example"), 3600)
         client = DigestClient(Credentials("us", password), lambda: f"c{next(numbers)}")
-        self.one = Registration(self.stack, self.account, lambda: self.targets, client, lambda: chance)
+        self.one = Registration(
+            self.stack, self.account, lambda found: found(self.targets, self.now), client, lambda: chance
+        )
 
     def asked(self) -> tuple[Received, bytes, Hop]:
         """The one REGISTER that was sent."""
@@ -153,8 +155,8 @@ def test_a_target_that_cannot_serve_is_followed_by_the_next(status):
 def test_a_target_that_is_silent_or_out_of_reach_is_followed_by_the_next():
     client = Client(ONE, TWO)
     client.begun()
-    assert client.wait(31) == [ONE]
-    assert client.wait(2)[-1] == TWO
+    assert client.wait(4.9) == [ONE]
+    assert client.wait(0.2)[-1] == TWO
     client.stack.send_failed(TWO, client.now)
     assert client.changes() == [("failed", 30.0)]
 
@@ -208,6 +210,45 @@ def test_what_never_was_registered_is_not_taken_back():
     client.settle()
 
 
-def test_targets():
-    assert parse_target("sip:203.0.113.5") == ("203.0.113.5", 5060, "udp")
-    assert parse_target("sip:[2001:db8::5]:5062;transport=TCP") == ("2001:db8::5", 5062, "tcp")
+@pytest.mark.rfc(3263)
+def test_a_target_that_says_nothing_is_followed_by_the_next_within_seconds():
+    client = Client(ONE, TWO)
+    client.begun()
+    assert client.wait(4.9) == [ONE]
+    assert client.wait(0.2) == [TWO]
+    client.answer(client.last, 200)
+    assert client.changes() == [("registered", 536.0)]
+    # The one that served is asked first, and alone while it answers.
+    assert client.wait(536.0) == [TWO]
+    client.answer(client.last, 200)
+    assert client.wait(30.0) == []
+
+
+@pytest.mark.rfc(3263)
+def test_targets_that_are_looked_up_come_later_and_are_looked_up_again():
+    client = Client()
+    asked = []
+    client.one = Registration(client.stack, client.account, asked.append, None, lambda: 1.0)
+    client.one.start(client.now)
+    client.one.start(client.now)
+    (found,) = asked
+    assert client.sent() == []
+    client.now += 3.0
+    found([TWO], client.now)
+    client.answer(client.asked()[1], 200)
+    client.wait(536.0)
+    assert len(asked) == 2
+    # A name that leads nowhere for once: the registrar that is known is asked.
+    asked[1]([], client.now)
+    assert client.asked()[2] == TWO
+
+
+def test_what_is_looked_up_when_it_is_over_is_not_used():
+    client = Client()
+    asked = []
+    client.one = Registration(client.stack, client.account, asked.append, None, lambda: 1.0)
+    client.one.start(client.now)
+    client.one.stop(client.now)
+    asked[0]([ONE], client.now)
+    assert client.sent() == []
+    client.settle()

@@ -202,3 +202,36 @@ class TestFailover:
         call(bench, OTHER)
         bench.advance(200.0)
         assert bench.stack.is_idle
+
+
+class TestUnreachable:
+    """RFC 3261 section 18.4, and who may say so."""
+
+    @pytest.mark.rfc(3261)
+    @pytest.mark.rfc(3263)
+    def test_a_request_that_nobody_has_answered_hears_of_it(self) -> None:
+        bench = Bench()
+        session = call(bench)
+        bench.stack.refused("127.0.0.2", PEER.port, bench.now)
+        bench.stack.refused(PEER.host, PEER.port + 1, bench.now)
+        assert bench.events() == []
+        bench.stack.refused(PEER.host, PEER.port, bench.now)
+        assert bench.event(InviteRefused) == InviteRefused(session, 503, "503 the peer cannot be reached")
+
+    @pytest.mark.rfc(3261)
+    @pytest.mark.rfc(3263)
+    def test_icmp_ends_no_call_that_somebody_has_answered(self) -> None:
+        """Anybody can write an ICMP message, and the addresses and ports of a call are no secret."""
+        bench, peer = Bench(), SipPeer()
+        session = call(bench)
+        (invite,) = bench.sent()
+        bench.receive(peer.respond(invite, 180))
+        bench.stack.refused(PEER.host, PEER.port, bench.now)
+        bench.receive(peer.respond(invite, 200, sdp=SDP))
+        bench.stack.refused(PEER.host, PEER.port, bench.now)
+        assert session.is_open
+        bench.stack.hang_up(session, bench.now)
+        bench.sent()
+        bench.stack.refused(PEER.host, PEER.port, bench.now)
+        # The BYE is repeated until it is answered.
+        assert bench.advance(2.0) == [(0.5, "BYE"), (1.5, "BYE")]

@@ -58,7 +58,8 @@ class Baresip:
     :ivar events: what it has reported so far.
     """
 
-    def __init__(self, folder: Path, first_port: int, control: socket.socket) -> None:
+    def __init__(self, program: Program, folder: Path, first_port: int, control: socket.socket) -> None:
+        self.program = program
         self.folder = folder
         self.first_port = first_port
         self.events: list[dict[str, Any]] = []
@@ -131,6 +132,7 @@ def baresip(
     more: str = "",
     channels: int = 1,
     account: str = "",
+    address: str = "",
 ) -> Iterator[Baresip]:
     """Start it with one account that answers by itself and speaks ``wav`` once.
 
@@ -139,6 +141,7 @@ def baresip(
     :param more: more lines of its config.
     :param channels: of the codec, as its rtpmap has it.
     :param account: more parameters of its account, each with a semicolon before it.
+    :param address: its SIP URI and ``;regint=``, where it is to register; "" is one that nobody knows.
     """
     host = f"[{interface}]" if ":" in interface else interface
     (folder / "rec").mkdir(parents=True)
@@ -164,11 +167,10 @@ def baresip(
         )
         + more
     )
-    (folder / "accounts").write_text(
-        f"<sip:alice@{host}:{sip_port}>;regint=0;answermode=auto;audio_codecs={codec}/{rate_hz}/{channels}{account}\n"
-    )
+    address = address or f"<sip:alice@{host}:{sip_port}>;regint=0"
+    (folder / "accounts").write_text(f"{address};answermode=auto;audio_codecs={codec}/{rate_hz}/{channels}{account}\n")
     (folder / "contacts").write_text("")
     with Program("baresip", ["baresip", "-f", folder, "-t", "90"], cwd=folder) as program:
         program.wait_for("baresip is ready")
         with socket.create_connection(("127.0.0.1", control_port), 5) as control:
-            yield Baresip(folder, first_port, control)
+            yield Baresip(program, folder, first_port, control)
