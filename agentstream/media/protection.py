@@ -136,7 +136,7 @@ class Protection:
         for at, control, ssrc in zip(places.tolist(), is_control.tolist(), ssrcs.tolist(), strict=True):
             mine = rows[numbers[at]]
             read = mine.read
-            if read is None or mine.left is not None or control or ssrc != read.ssrc:
+            if control or read is None or mine.left is not None or ssrc != read.ssrc:
                 length = self._open_slowly(numbers[at], mine, at, lengths[at], (control, ssrc), now)
                 if length < 0:
                     lost.append(at)
