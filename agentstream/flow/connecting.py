@@ -131,6 +131,7 @@ class Connection:
     _ringback: Looped | None = None
     _other: OutgoingLeg | None = None
     _target: str = ""
+    _rings: bool = False
     _part: Callable[[], None] | None = None
     _joined: OutgoingLeg | None = None
     _relays: list[DigitRelay] = attrs.field(factory=list)
@@ -142,7 +143,12 @@ class Connection:
         self.event("connect_started", to=", ".join(self.spec.to))
         caller = self.spec.caller or _caller_of(self.call)
         self._dialing = self.dialer.dial(
-            self.spec.to, self, caller=caller, timeout_s=self.spec.timeout_s, in_turn=self.spec.in_turn
+            self.spec.to,
+            self,
+            caller=caller,
+            timeout_s=self.spec.timeout_s,
+            in_turn=self.spec.in_turn,
+            hops_left=self.call.leg.hops_left,
         )
         self._dialing.addCallback(self._dialed)
         return done
@@ -158,6 +164,7 @@ class Connection:
 
     def ringing(self) -> None:
         """Somebody is rung: the caller hears that, from us or from his own phone."""
+        self._rings = True
         if self._ringback is not None or self._part is not None:
             return
         if self.call.leg.is_heard:
@@ -184,6 +191,13 @@ class Connection:
         """What the far end sends before its answer is what the caller hears: the first one's, where several ring."""
         if self._part is None:
             self.call.early_media().addCallbacks(self._join_early, self._no_early, (leg,))
+
+    def gone(self, leg: OutgoingLeg) -> None:
+        """Whom the caller heard has gone; perhaps others ring."""
+        if leg is self._joined:
+            self._unjoin()
+            if self._rings:
+                self.ringing()
 
     def _join_early(self, _: None, leg: OutgoingLeg) -> None:
         if self._done is not None and self._part is None and leg.call is not None:

@@ -37,6 +37,7 @@ from agentstream.sip.digest import Credentials, DigestClient
 from agentstream.sip.grammar import parse_address
 from agentstream.sip.registrar import Binding
 from agentstream.sip.session import Session
+from agentstream.sip.uac import MAX_FORWARDS
 from agentstream.sip.uri import Uri
 
 ELSEWHERE = "another phone answered"
@@ -55,6 +56,9 @@ class Watch(Protocol):
 
     def early_media(self, leg: OutgoingLeg) -> None:
         """This far end can be heard before it answers."""
+
+    def gone(self, leg: OutgoingLeg) -> None:
+        """It will not answer."""
 
 
 @attrs.frozen
@@ -121,6 +125,7 @@ class Dialer:
         in_turn: bool = False,
         is_trusted: bool = True,
         headers: Sequence[tuple[str, str]] = (),
+        hops_left: int = MAX_FORWARDS,
     ) -> Deferred[DialEnd]:
         """Ring these targets until one of them answers; fires with what became of it, perhaps at once, and never
         errbacks. A cancel takes it back: what rings is cancelled, and it fires with status 0.
@@ -130,10 +135,14 @@ class Dialer:
         :param is_trusted: False where somebody else named the targets: then only phones and the numbers of trunks are
             called.
         :param headers: more header fields of each INVITE.
+        :param hops_left: Max-Forwards of each; below 1 nothing is sent, and the status is 483.
         """
         ways: list[Way] = []
-        dialing = Dialing(self, watch, caller, timeout_s, in_turn, headers)
+        dialing = Dialing(self, watch, caller, timeout_s, in_turn, headers, hops_left)
         for target in targets:
+            if hops_left < 1:
+                dialing.failed(target, 483, "the call has taken too many hops already")
+                continue
             try:
                 ways += find_ways(self.config(), self.bindings, target, is_trusted=is_trusted)
             except NoWay as no_way:
@@ -152,7 +161,9 @@ class Dialing:
         timeout_s: float,
         in_turn: bool,
         headers: Sequence[tuple[str, str]],
+        hops_left: int,
     ) -> None:
+        self.hops_left = hops_left
         self.dialer = dialer
         self.watch = watch
         self.caller = caller
@@ -211,6 +222,7 @@ class Dialing:
         ringing, self._ringing = self._ringing, []
         for ring in ringing:
             ring.give_up("nobody answered in time", 408)
+            self._tell_gone(ring)
             self.failed(ring.way.target, 408, "nobody answered in time")
         self._go_on()
 
@@ -240,6 +252,7 @@ class Dialing:
         """One has failed."""
         if ring in self._ringing:
             self._ringing.remove(ring)
+            self._tell_gone(ring)
             self.failed(ring.way.target, status, reason)
             self._go_on()
 
@@ -248,6 +261,10 @@ class Dialing:
         if ring in self._ringing:
             self._ringing[self._ringing.index(ring)] = to
             to.begin()
+
+    def _tell_gone(self, ring: Ring) -> None:
+        if ring.leg is not None:
+            self.watch.gone(ring.leg)
 
     def answered(self, ring: Ring) -> None:
         """One has answered: the others need not ring any more (RFC 3326 section 3.1)."""
@@ -331,6 +348,7 @@ class Ring:
                 sdp=offer.serialise(),
                 headers=headers,
                 permissions=permissions_of(way.trunk),
+                max_forwards=self._dialing.hops_left,
             )
             found: Deferred[Session] = Deferred()
             found.callback(sent)
@@ -347,6 +365,7 @@ class Ring:
             credentials=credentials,
             began=began,
             permissions=permissions_of(trunk),
+            max_forwards=self._dialing.hops_left,
         )
 
     def _is_v6(self, config: Config) -> bool:

@@ -37,6 +37,8 @@ class ILeg(Interface):
     hears_tones: bool = Attribute("Digits come as tones in the sound and in no other way.")
     rate_hz: int = Attribute("Samples a second of what is heard and played.")
 
+    hops_left: int = Attribute("Hops that a call of ours for this caller may take (RFC 7332).")
+
     def answer() -> Deferred[None]:
         """Send 200; fires when audio may flow, errbacks when it cannot any more."""
 

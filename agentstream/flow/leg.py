@@ -33,9 +33,10 @@ from agentstream.sdp import (
     parse,
     revise,
 )
-from agentstream.sip.grammar import format_host
+from agentstream.sip.grammar import format_host, parse_number
 from agentstream.sip.headers import Reason
 from agentstream.sip.session import Session
+from agentstream.sip.uac import MAX_FORWARDS
 from agentstream.sip.uri import parse_uri
 
 
@@ -375,6 +376,12 @@ class Leg:
         """Digits come as tones in the sound, so that whoever hears the sound has them already."""
         has_events = self._plan is not None and self._plan.receive_digit_payload_type is not None
         return not has_events and self._digit_source != "info"
+
+    @property
+    def hops_left(self) -> int:
+        """Fewer than its INVITE had left (RFC 7332): a call that comes back to us again and again ends some time."""
+        left = parse_number((self._session.request.headers.get("max-forwards") or "").strip(), MAX_FORWARDS)
+        return MAX_FORWARDS - 1 if left is None else left - 1
 
     def join(self, other: Any) -> Callable[[], None]:
         """Each hears the other; returns what ends it."""

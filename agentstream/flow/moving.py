@@ -100,7 +100,13 @@ class Move:
             headers += [("Replaces", str(replaces)), ("Require", "replaces")]
         self.event("move_asked", to=target, referred_by=referred_by, is_attended=replaces is not None)
         dialing = self._dialing = self._dialer.dial(
-            [target], self, caller=leg.local_user, timeout_s=RINGS_S, is_trusted=False, headers=headers
+            [target],
+            self,
+            caller=leg.local_user,
+            timeout_s=RINGS_S,
+            is_trusted=False,
+            headers=headers,
+            hops_left=leg.hops_left,
         )
         dialing.addCallback(self._dialed)
 
@@ -116,6 +122,9 @@ class Move:
     def early_media(self, leg: OutgoingLeg) -> None:
         """It can be heard already, by nobody here: who sends us there has not left yet."""
         self._tell(183)
+
+    def gone(self, leg: OutgoingLeg) -> None:
+        """What becomes of the dialing follows."""
 
     def _tell(self, status: int) -> None:
         if self._is_referrer_here:

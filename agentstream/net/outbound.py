@@ -18,6 +18,7 @@ from agentstream.sip.hop import Hop
 from agentstream.sip.locate import Penalties, Target
 from agentstream.sip.permissions import NOTHING, Permissions
 from agentstream.sip.session import Session
+from agentstream.sip.uac import MAX_FORWARDS
 from agentstream.sip.uri import Uri
 
 if TYPE_CHECKING:
@@ -57,10 +58,12 @@ class Outbound:
         credentials: DigestClient | None = None,
         began: Callable[[Session], object] | None = None,
         permissions: Permissions = NOTHING,
+        max_forwards: int = MAX_FORWARDS,
     ) -> Deferred[Session]:
         """INVITE ``uri``, and fire with the session when it is sent.
 
         :param via: where it is sent, when that is not where the URI itself leads: a trunk's server.
+        :param max_forwards: hops that it may take.
         :param began: is given the session before any event of it is told: that may be before the Deferred fires.
         :param permissions: what the callee may ask of the call.
         :return: errbacks with RemoteProtocolError (503) where nothing that we are bound for leads there. A cancel gives
@@ -80,6 +83,7 @@ class Outbound:
                 headers=headers,
                 credentials=credentials,
                 permissions=permissions,
+                max_forwards=max_forwards,
             )
 
         return self.hops(via or uri).addCallback(send)

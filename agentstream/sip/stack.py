@@ -25,7 +25,7 @@ from agentstream.sip.reinvite import MakeOffer
 from agentstream.sip.replaces import Replaces, find_replaced
 from agentstream.sip.session import Fields, Session, checked
 from agentstream.sip.transactions import ClientTransaction, Transaction
-from agentstream.sip.uac import OutgoingSession, build_invite
+from agentstream.sip.uac import MAX_FORWARDS, OutgoingSession, build_invite
 from agentstream.sip.uas import IncomingSession
 from agentstream.sip.uri import Uri
 
@@ -192,6 +192,7 @@ class Stack(Core):
         credentials: DigestClient | None = None,
         others: Sequence[Hop] = (),
         permissions: Permissions = NOTHING,
+        max_forwards: int = MAX_FORWARDS,
     ) -> Session:
         """Call as UAC: INVITE ``target`` by way of ``hop``, whose ``local`` names the listener to send from.
 
@@ -200,6 +201,7 @@ class Stack(Core):
         :param others: tried in turn where that one does not answer within 5 s, is not reached, or answers 503; each
             that was followed by another is told as TargetFailed.
         :param permissions: what the callee may ask of the call.
+        :param max_forwards: hops that it may take, fewer for a call that goes on from here (RFC 7332).
         """
         if not all(is_ip_address(one.host) for one in (hop, *others)):
             raise LocalProtocolError("the hop's host is not an IP address")
@@ -207,7 +209,7 @@ class Stack(Core):
         # A reliable response to an INVITE without an offer would hold the callee's, and its PRACK our answer (RFC 3262
         # section 5); then the offer waits for the 2xx.
         fields.append(("Supported", permissions.supported(self.supported if sdp else "timer")))
-        request = build_invite(self.listeners, hop, self.token, target, from_uri, to_uri, fields, sdp)
+        request = build_invite(self.listeners, hop, self.token, target, from_uri, to_uri, fields, sdp, max_forwards)
         session = OutgoingSession(self, request, hop, now, credentials, others)
         session.permissions = permissions
         return session

@@ -43,6 +43,8 @@ from agentstream.sip.uri import Uri
 if TYPE_CHECKING:
     from agentstream.sip.core import Core
 
+MAX_FORWARDS = 70
+"""Of a call that begins here (RFC 3261 section 8.1.1.6)."""
 MOST_TRIES = 4
 """Times that one INVITE is sent when the peer asks for another one."""
 TARGET_S = 5.0
@@ -389,12 +391,13 @@ def build_invite(
     to_uri: Uri,
     headers: Iterable[tuple[str, str]],
     sdp: bytes,
+    max_forwards: int = MAX_FORWARDS,
 ) -> Request:
     """The INVITE that begins a session (RFC 3261 sections 8.1.1 and 13.2.1), sent on this hop."""
     host = format_host(listeners.of(hop).host)
     fields = Headers()
     fields.add("Via", listeners.via(hop, token()))
-    fields.add("Max-Forwards", "70")
+    fields.add("Max-Forwards", str(max_forwards))
     fields.add("From", str(NameAddr(from_uri, parameters={"tag": token()})))
     fields.add("To", str(NameAddr(to_uri)))
     fields.add("Call-ID", f"{token()}@{host}")

@@ -48,6 +48,10 @@ class FakeLeg:
     def hears_tones(self) -> bool:
         return False
 
+    @property
+    def hops_left(self) -> int:
+        return 69
+
     def ring(self) -> None:
         self.log.append("ring")
 

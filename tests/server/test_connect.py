@@ -633,6 +633,52 @@ class TestPhones:
 
 
 class TestTheCaller:
+    @pytest.mark.rfc(7332)
+    def test_a_call_that_goes_on_has_fewer_hops_left(self) -> None:
+        with server(connect_flow()) as one:
+            alice = registered(one, "127.0.0.9")
+            caller_of(one)
+            assert alice.invite is not None
+            assert alice.invite.header("max-forwards") == "69"
+            alice.refuse()
+            last = one.phone(host="127.0.0.2", user="carol")
+            invite = last.sip.invite(last.description())
+            last.send(invite.replace(b"Max-Forwards: 70", b"Max-Forwards: 1"))
+            one.advance(0.5)
+            assert len(one.events("dial_started")) == 1
+            assert one.events("dial_failed")[-1].fields["status"] == 483
+            last.cancel()
+
+    @pytest.mark.rfc(7332)
+    def test_a_call_that_comes_back_to_us_for_ever_ends(self) -> None:
+        """The trunk's server is this node, and each time round it calls itself again: the hops run out."""
+        loop = {"name": "loop", "address": ["127.0.0.1"], "server": "sip:127.0.0.1:5060", "numbers": ["*"]}
+        media = {"max_calls": 200, "ports": "20000-20999"}
+        with server(connect_flow("1000"), trunk=[CARRIER, loop], media=media) as one:
+            caller_of(one)
+            one.advance(2)
+            assert len(one.events("call_started")) == 70
+            assert one.events("dial_failed")[0].fields["status"] == 483
+
+    def test_whom_he_heard_before_an_answer_goes_and_another_rings_on(self) -> None:
+        flow = connect_flow(["alice", "bob"])
+        flow["start"] = "welcome"
+        flow["step"]["welcome"] = {"applet": "play", "file": "after.wav", "next": "connect"}
+        with server(flow) as one:
+            alice, bob = registered(one, "127.0.0.9"), registered(one, "127.0.0.10", "bob")
+            caller = one.call(host="127.0.0.2", user="carol")
+            one.advance(0.5)
+            bob.ring()
+            alice.ring(183, has_sound=True)
+            one.advance(0.3)
+            assert hears(one, alice, caller, 45)
+            alice.refuse(480, "Gone")
+            quiet = one.now
+            one.advance(0.5)
+            assert loudest(caller, quiet) > 1000
+            talking(one, bob, caller)
+            assert hears(one, bob, caller, 46)
+
     def test_one_that_leaves_the_offer_to_us_is_answered_with_the_other_end(self) -> None:
         with server(connect_flow()) as one:
             alice = registered(one, "127.0.0.9")
