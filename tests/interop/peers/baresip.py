@@ -80,6 +80,10 @@ class Baresip:
     def hang_up(self) -> None:
         self._command("hangup")
 
+    def transfer(self, uri: str) -> None:
+        """Send its far end elsewhere (REFER)."""
+        self._command("transfer", uri)
+
     def hold(self) -> None:
         self._command("hold")
 

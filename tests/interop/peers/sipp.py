@@ -168,11 +168,13 @@ def sipp(
     media_ports: int = 4,
     transport: str = "u1",
     within_s: int = 55,
+    port: int = 0,
 ) -> Iterator[Sipp]:
     """Run a scenario, given as its text or as the name of one that SIPp has built in.
 
     :param rate: calls a second.
     :param within_s: how long the whole run may take.
+    :param port: of its own; 0 for a free one.
     :param transport: as SIPp's ``-t``: u1 is UDP, t1 one TCP connection for all calls, tn one for each.
     """
     if builtin or "play_pcap_audio" in text:
@@ -186,7 +188,20 @@ def sipp(
         (folder / "scenario.xml").write_text(text)
         which = ["-sf", "scenario.xml"]
     media_port = free_udp_block(media_ports, host)
-    arguments = ["sipp", *which, "-i", host, "-p", free_udp_port(host), "-mi", host, "-mp", media_port, "-s", service]
+    arguments = [
+        "sipp",
+        *which,
+        "-i",
+        host,
+        "-p",
+        port or free_udp_port(host),
+        "-mi",
+        host,
+        "-mp",
+        media_port,
+        "-s",
+        service,
+    ]
     arguments += [
         "-t",
         transport,
