@@ -15,6 +15,10 @@ import orjson
 from twisted.logger import ILogObserver, LogEvent, LogLevel, eventAsText
 from zope.interface import directlyProvides
 
+FLUSH_S = 0.005
+"""Lines of so long leave in one system call: a call that begins has six. What is left at the end, the interpreter
+writes."""
+
 
 def line_of(event: LogEvent) -> bytes | None:
     """The JSON line of a log event; None for one that has no kind."""
@@ -39,12 +43,25 @@ def line_of(event: LogEvent) -> bytes | None:
 def observer() -> Callable[[LogEvent], None]:
     """The observer that twistd's option asks for."""
     output, errors = sys.stdout.buffer, sys.stderr
+    is_waiting = False
+
+    def flush() -> None:
+        nonlocal is_waiting
+        is_waiting = False
+        output.flush()
 
     def observe(event: LogEvent) -> None:
+        nonlocal is_waiting
         line = line_of(event)
         if line is not None:
             output.write(line)
-            output.flush()
+            if not is_waiting:
+                # Imported here: twistd chooses it behind the options, and importing it would install one.
+                from twisted.internet import reactor as installed
+
+                reactor: Any = installed
+                is_waiting = True
+                reactor.callLater(FLUSH_S, flush)
         level = event.get("log_level")
         if "log_failure" in event or level in (LogLevel.error, LogLevel.critical):
             print(eventAsText(event, includeTimestamp=False), file=errors, flush=True)
