@@ -84,6 +84,8 @@ def _is_in_the_way(one: Slip, other: Slip) -> bool:
     """One is at, or inside, a place that the other has spoilt."""
     if other.hides_flows and one.file == "flow":
         return True
+    if {one.place, other.place} == {("tls", "certificate"), ("tls", "key")}:
+        return True  # without one of them the other is not read
     return one.spoils[: len(other.spoils)] == other.spoils
 
 
