@@ -10,17 +10,24 @@ from typing import Any
 import pytest
 
 from agentstream.media import egress
+from agentstream.sdp import Keys
 from tests.media.kit import World, make_world, ulaw_noise
 
 SOCKETS = ("network.py",)
 """Files that stand for the sockets in a test: the calls into them grow, as the socket calls do."""
 
 
-def calls_in_one_tick(rows: int) -> Counter[str]:
+KEYS = Keys("AES_CM_128_HMAC_SHA1_80", bytes(30), bytes(range(30)))
+
+
+def calls_in_one_tick(rows: int, secure: int = 0) -> Counter[str]:
     """Python and C calls by name in one ordinary tick of this many two-way calls, joined in pairs, socket calls left
-    out."""
+    out.
+
+    :param secure: how many of them have keys of SRTP; what their far ends say is in clear all the same.
+    """
     world: World = make_world(rows)
-    ends = [world.call() for _ in range(rows)]
+    ends = [world.call(keys=KEYS if row < secure else None) for row in range(rows)]
     frames = ulaw_noise(1, 3)
     for far in ends:
         far.leg.hear(100, lambda chunk, at: None)
@@ -71,6 +78,13 @@ def grown(few: Counter[str], many: Counter[str]) -> dict[str, tuple[int, int]]:
 
 def test_ten_rows_and_two_hundred_make_the_same_calls() -> None:
     assert grown(listeners(calls_in_one_tick(10)), listeners(calls_in_one_tick(200))) == {}
+
+
+def test_only_rows_with_keys_make_calls_for_srtp() -> None:
+    few, many = (listeners(calls_in_one_tick(rows, secure=2)) for rows in (10, 200))
+    assert grown(few, many) == {}
+    assert few["Protection.open"] > 0
+    assert not [name for name in calls_in_one_tick(10) if "srtp" in name.lower() or name.startswith("Protection.open")]
 
 
 def test_a_call_for_each_row_would_be_found(monkeypatch: pytest.MonkeyPatch) -> None:
