@@ -84,7 +84,7 @@ class Arrival:
 
 @attrs.frozen
 class Description:
-    """What an SDP says about its first audio, read line by line.
+    """What an SDP says about its first audio that is not declined, read line by line.
 
     :ivar numbers: payload types in the order of the ``m=`` line.
     :ivar names: the encoding of each payload type that has an rtpmap, such as ``PCMU/8000``.
@@ -101,7 +101,8 @@ class Description:
     def read(cls, sdp: bytes) -> Description:
         """A ValueError is a failure of the test."""
         text = sdp.decode()
-        audio = re.search(r"^m=audio (\d+) RTP/S?AVP ([\d ]+)\r$", text, re.MULTILINE)
+        found = list(re.finditer(r"^m=audio (\d+) RTP/S?AVP ([\d ]+)\r$", text, re.MULTILINE))
+        audio = next((one for one in found if one[1] != "0"), found[0] if found else None)
         host = re.search(r"^c=IN IP[46] (\S+)\r$", text, re.MULTILINE)
         if audio is None or host is None:
             raise ValueError(f"the SDP has no audio or no address: {text}")
