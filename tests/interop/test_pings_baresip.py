@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import re
 import signal
 import time
-import urllib.request
 from pathlib import Path
 
 import pytest
@@ -13,7 +11,7 @@ import pytest
 from tests.interop.peers import report
 from tests.interop.peers.baresip import baresip
 from tests.interop.peers.programs import SOUNDS, free_tcp_port
-from tests.interop.peers.server import bot_flow, server
+from tests.interop.peers.server import bot_flow, metric, server
 
 # A phone starts, registers, and is pinged for some seconds.
 pytestmark = [pytest.mark.peers("baresip"), pytest.mark.slow, pytest.mark.rfc(5626)]
@@ -32,13 +30,6 @@ user = "alice"
 password = "wonderland"
 """
 SECRET = ";auth_user=alice;auth_pass=wonderland"
-
-
-def metric(port: int, name: str) -> float:
-    """The sum of a metric's samples."""
-    with urllib.request.urlopen(f"http://127.0.0.1:{port}/metrics", timeout=5) as page:
-        text = page.read().decode()
-    return sum(float(value) for value in re.findall(rf"^agentstream_{name}.* (\S+)$", text, re.M))
 
 
 @pytest.mark.parametrize("transport", ["udp", "tcp"])

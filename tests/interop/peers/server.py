@@ -6,6 +6,7 @@ import json
 import re
 import signal
 import sys
+import urllib.request
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -54,6 +55,13 @@ class Server:
         """Its log holds no traceback and no failure."""
         troubles = [line for line in self.program.lines if re.search(r"Traceback|Unhandled|\bcritical\b", line)]
         assert not troubles, self.program.output[-6000:]
+
+
+def metric(port: int, name: str) -> float:
+    """The sum of a metric's samples, of a server with ``[http]`` on this port; the name is a regular expression."""
+    with urllib.request.urlopen(f"http://127.0.0.1:{port}/metrics", timeout=5) as page:
+        text = page.read().decode()
+    return sum(float(value) for value in re.findall(rf"^agentstream_{name}.* (\S+)$", text, re.M))
 
 
 @contextmanager
