@@ -83,7 +83,7 @@ class StreamSpec:
     :ivar live_ms: what such a bot may have queued; beyond it the oldest is dropped. 0: nothing is ever dropped.
     """
 
-    url: str
+    url: str = attrs.field(repr=False)
     two_way: bool = True
     chunk_ms: int = 100
     play_out: bool = True
@@ -232,14 +232,16 @@ class ICall(Interface):
     """One run of a flow, as its applets see it."""
 
     sid: str = Attribute("The call's id: 32 lower-case characters.")
-    caller: str = Attribute("Who calls: the user part of the From URI.")
+    caller: str = Attribute("Who calls: the user part of the From URI; of a phone's call, the phone's user.")
     callee: str = Attribute("Who is called: the user part of the Request-URI.")
     rate_hz: int = Attribute("Samples a second of everything that is heard and played.")
     variables: dict[str, str] = Attribute("Free for applets; lives as long as the call.")
     created_at: datetime.datetime = Attribute("When the call came in, in UTC.")
     ended_by: str = Attribute("Who ended the call: user or server; empty while it is up.")
     sip_headers: tuple[tuple[str, str], ...] = Attribute("(name, value) of the INVITE's X- headers, as received.")
-    identity: CallerIdentity = Attribute("What the trunk says of the caller beside From.")
+    identity: CallerIdentity = Attribute("What the trunk says of the caller beside From; a phone is not asked.")
+    trunk: str = Attribute("The name of the trunk that the call came by; empty for a phone's.")
+    phone: str = Attribute("The user of the phone that calls, known by its password; empty for a trunk's call.")
     end_causes: tuple[EndCause, ...] = Attribute("Why the caller's side ended the call; empty where it did not say.")
 
     def answer() -> Deferred[None]:

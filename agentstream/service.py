@@ -117,6 +117,7 @@ class NodeService(Service):
         self._make_judge = make_judge
         self._judge: Judge | None = None
         self._in_thread = in_thread
+        self._files: InThread
         self._threads: ThreadPool | None = None
         self._is_alone = is_alone
         self._wall_clock = wall_clock
@@ -187,7 +188,7 @@ class NodeService(Service):
         judge = self._judge = self._make_judge(loaded)
         ports = self._make_ports(loaded)
         self.plane = MediaPlane(reactor, ports, settings, _bits, self._collector, self._wall_clock, judge)
-        in_thread = self._in_thread or self._start_thread(reactor)
+        in_thread = self._files = self._in_thread or self._start_thread(reactor)
         self.recordings = Recordings(lambda: self._loaded.config.recording, in_thread)
         self.plane.tapes.on_sound = self.recordings.take
         self.edge = SipEdge(
@@ -205,8 +206,6 @@ class NodeService(Service):
         )
         self.registrations = Registrations(self.edge, new_token, _chance)
         self.trunk_watch = TrunkWatch(self.edge, _chance)
-        if config.phone:
-            self.phones = Phones(reactor, self.edge, lambda: self._loaded.config, in_thread, self._wall_clock)
         self.switchboard = Switchboard(
             reactor,
             loaded,
@@ -235,8 +234,7 @@ class NodeService(Service):
         self.switchboard.moves = Moves(self.dialer)
         try:
             self._try_media_port(ports)
-            if self.phones is not None:
-                self.phones.start()
+            self._serve_phones()
             if loaded.file == SAMPLE:
                 self._start_bot()
             self._listen_http()
@@ -283,6 +281,13 @@ class NodeService(Service):
         else:
             self.switchboard.handle(event)
 
+    def _serve_phones(self) -> None:
+        """Be a registrar where the config has phones; StartError where what was registered before cannot be read."""
+        if self._loaded.config.phone and self.phones is None:
+            phones = Phones(self._reactor, self.edge, lambda: self._loaded.config, self._files, self._wall_clock)
+            phones.start()
+            self.phones = phones
+
     def _try_media_port(self, ports: DatagramPorts) -> None:
         """An address that cannot be bound shows at start and not with the first call."""
         media = self._loaded.config.media
@@ -317,7 +322,7 @@ class NodeService(Service):
             self.switchboard,
             self.registrations,
             self.trunk_watch,
-            self.phones,
+            lambda: self.phones,
             self.recordings,
             self._counts,
             self._collector,
@@ -407,7 +412,7 @@ class NodeService(Service):
         except ConfigError as error:
             self.log.error("the config was not reloaded: {problems}", problems=str(error))
             return
-        before, after = self._loaded.config, loaded.config
+        before, after, known = self._loaded.config, loaded.config, self._loaded.warnings
         for name in ("sip", "tls", "media", "node", "http"):
             if getattr(before, name) != getattr(after, name):
                 self.log.warn("[{section}] has changed, which takes effect at the next start", section=name)
@@ -416,8 +421,13 @@ class NodeService(Service):
         self.trunk_watch.update(loaded.config)
         self.switchboard.prompts.forget()
         self.edge.refresh_tls()
-        if loaded.config.phone and self.phones is None:
-            self.log.warn("[[phone]] has its first phone, which can register from the next start on")
+        try:
+            self._serve_phones()
+        except StartError as error:
+            self.log.error("phones cannot register: {sentence}", sentence=str(error))
+        for warning in loaded.warnings:
+            if warning not in known:
+                self.log.warn("{warning}", warning=str(warning))
         self.log.info("the config was reloaded", kind="config_reloaded", at=self._reactor.seconds(), fields={})
         gc.freeze()
 

@@ -43,7 +43,7 @@ class Config:
     applets: Applets = setting(factory=Applets, doc="Where drop-in applets are.")
     trunk: tuple[Trunk, ...] = setting(
         default=(),
-        doc="SIP peers that may call. With none at all, loopback may call and nobody else.",
+        doc="SIP peers that may call. With neither a trunk nor a phone, loopback may call and nobody else.",
     )
     registrar: Registrar = setting(factory=Registrar, doc="Where the phones below `[[phone]]` register.")
     phone: tuple[Phone, ...] = setting(
@@ -57,8 +57,8 @@ class Config:
 
     @property
     def trunks(self) -> tuple[Trunk, ...]:
-        """Who may call: the configured trunks, or loopback where there is none."""
-        return self.trunk or (LOOPBACK_TRUNK,)
+        """Who may call by address: the configured trunks, or loopback where nobody at all is configured."""
+        return self.trunk or (() if self.phone else (LOOPBACK_TRUNK,))
 
     def trunk_of(self, host: str) -> Trunk | None:
         """The first trunk that this source address is enough for; None has to say more, or may not call."""

@@ -78,3 +78,13 @@ class Phone:
         secret=True,
         check=lambda text: expect_secret(text) or ("" if text else expect_secret("file:")),
     )
+    max_calls: int = setting(
+        default=0,
+        doc="Calls of this phone at once; the next one is answered 486. 0: as many as the node takes.",
+        range=(0, 10000),
+    )
+    calls_per_second: float = setting(
+        default=0.0,
+        doc="New calls of this phone a second; what is above is answered 503. 0: as many as come.",
+        range=(0.0, 10000.0),
+    )

@@ -37,6 +37,7 @@ from agentstream.config.addresses import (
     PortRange,
     parse_network,
 )
+from agentstream.config.hidden import without_secrets
 from agentstream.errors import Problem
 
 T = TypeVar("T")
@@ -67,7 +68,7 @@ class Mistake:
 
 
 def found(value: object) -> str:
-    """The value as the message shows it: as TOML would, short, and without the password of a URL."""
+    """The value as the message shows it: as TOML would, short, and without what a URL keeps to itself."""
     if isinstance(value, bool):
         return "true" if value else "false"
     if isinstance(value, dict):
@@ -75,7 +76,7 @@ def found(value: object) -> str:
     if isinstance(value, list | tuple):
         return "a list of tables" if value and isinstance(value[0], dict) else "a list"
     if isinstance(value, str):
-        shown = re.sub(r"//[^/@\s]*@", "//***@", value)
+        shown = without_secrets(value)
         return json.dumps(shown if len(shown) <= 80 else shown[:77] + "...", ensure_ascii=False)
     return str(value)
 

@@ -1,12 +1,15 @@
-"""Who may call: the config's trunks as what the SIP stack asks at its gate, and the trunk of a call that came in."""
+"""Who may call: trunks and phones of the config as what the SIP stack asks at its gate, and whose call it was that came
+in."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
 
+import attrs
+
 from agentstream.config.access import Trunk
 from agentstream.config.model import Config
-from agentstream.sip.digest import DigestServer
+from agentstream.sip.digest import Credentials, DigestClient, DigestServer
 from agentstream.sip.events import InviteReceived
 from agentstream.sip.gate import Account, Gate, Rules
 from agentstream.sip.grammar import plain_host
@@ -48,14 +51,54 @@ def account_of(config: Config, user: str) -> Account | None:
     return Account(trunk.name, trunk.password)
 
 
-def caller_of(config: Config, event: InviteReceived) -> Trunk | None:
-    """The trunk that a call came by: that of its credentials, or else of its address."""
+@attrs.frozen
+class Caller:
+    """Who a call came in from.
+
+    :ivar trunk: what the config says of it; for a phone what it says of the phone, under a name that no log shows.
+    :ivar phone: the user of the phone; "" for a trunk's call.
+    """
+
+    trunk: Trunk
+    phone: str = ""
+
+    @property
+    def kind(self) -> str:
+        """``trunk`` or ``phone``."""
+        return "phone" if self.phone else "trunk"
+
+    @property
+    def name(self) -> str:
+        """What the config calls it."""
+        return self.phone or self.trunk.name
+
+    def user_of(self, event: InviteReceived) -> str:
+        """Who calls: what a trunk says, and of a phone whose password it has, whatever it says of itself."""
+        return self.phone or event.request.from_.uri.user_text
+
+
+def digest_client(trunk: Trunk, token: Callable[[], str]) -> DigestClient | None:
+    """What a challenge of this trunk's is answered with; None where the config has no credentials for it."""
+    return DigestClient(Credentials(trunk.user, trunk.password), token) if trunk.user else None
+
+
+def caller_of(config: Config, event: InviteReceived) -> Caller | None:
+    """Who calls: the one whose credentials the INVITE has, or else the trunk of its address."""
     account = event.guest.account
     if account is None:
-        return config.trunk_of(plain_host(event.source.host))
-    if account.is_phone:
-        return phone_trunk(config, account.peer)
-    return next((trunk for trunk in config.trunk if trunk.name == account.peer), None)
+        trunk = config.trunk_of(plain_host(event.source.host))
+    elif account.is_phone:
+        phone = config.phones_by_user[account.peer]
+        same = attrs.evolve(
+            phone_trunk(config, phone.user),
+            name=f"phone {phone.user}",
+            max_calls=phone.max_calls,
+            calls_per_second=phone.calls_per_second,
+        )
+        return Caller(same, phone.user)
+    else:
+        trunk = next((trunk for trunk in config.trunk if trunk.name == account.peer), None)
+    return None if trunk is None else Caller(trunk)
 
 
 def phone_trunk(config: Config, user: str) -> Trunk:

@@ -77,30 +77,30 @@ class Admission:
     _trunks: _Rates = attrs.Factory(_Rates)
     _sources: _Rates = attrs.Factory(_Rates)
 
-    def ask(self, config: Config, trunk: Trunk, source: str, now: float) -> Denial | None:
+    def ask(self, config: Config, trunk: Trunk, source: str, now: float, kind: str = "trunk") -> Denial | None:
         """Whether one more call may come in; None lets it, and its rates have been charged.
 
-        :param source: the address that it comes from.
+        :param source: the address that it comes from. :param kind: what the trunk is: a trunk, or a phone.
         """
         access, sentence = config.access, self.why_full(config)
         if sentence:
             return Denial(503, "node full", sentence)
         if trunk.max_calls and self._by_trunk[trunk.name] >= trunk.max_calls:
-            return Denial(486, "trunk full", f"all {trunk.max_calls} calls of this trunk are up")
+            return Denial(486, f"{kind} full", f"all {trunk.max_calls} calls of this {kind} are up")
         if access.source_calls and self._by_source[source] >= access.source_calls:
             return Denial(486, "source full", f"all {access.source_calls} calls of this address are up")
         rates = (
             ("node rate", self._node, "", access.calls_per_second, "for this node"),
-            ("trunk rate", self._trunks, trunk.name, trunk.calls_per_second, "for this trunk"),
+            (f"{kind} rate", self._trunks, trunk.name, trunk.calls_per_second, f"for this {kind}"),
             ("source rate", self._sources, source, access.source_calls_per_second, "from this address"),
         )
-        for reason, kind, name, rate, whose in rates:
-            wait_s = kind.wait_s(name, rate, now)
+        for reason, rated, name, rate, whose in rates:
+            wait_s = rated.wait_s(name, rate, now)
             if wait_s:
                 sentence = f"more than {rate:g} new calls a second are too many {whose}"
                 return Denial(503, reason, sentence, max(1, math.ceil(wait_s)))
-        for _reason, kind, name, rate, _whose in rates:
-            kind.take(name, rate, now)
+        for _reason, rated, name, rate, _whose in rates:
+            rated.take(name, rate, now)
         return None
 
     def why_full(self, config: Config) -> str:

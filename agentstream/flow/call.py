@@ -117,6 +117,16 @@ class StepCall:
         return self.call.identity
 
     @property
+    def trunk(self) -> str:
+        """The trunk that it came by."""
+        return self.call.trunk
+
+    @property
+    def phone(self) -> str:
+        """The phone that calls."""
+        return self.call.phone
+
+    @property
     def ended_by(self) -> str:
         """Who ended the call."""
         return self.call.ended_by
@@ -322,6 +332,8 @@ class Call:
     :ivar created_at: when it came in, in UTC.
     :ivar sip_headers: (name, value) of the INVITE's X- headers.
     :ivar identity: what a trunk that is trusted says of the caller beside From.
+    :ivar trunk: the name of the trunk that it came by. :ivar phone: the user of the phone that calls; one of the two is
+        "".
     :ivar end_causes: why the caller's side ended the leg.
     :ivar recording: the last one that was begun.
     :ivar listeners: the streams that only listen; they live as long as the leg.
@@ -340,6 +352,8 @@ class Call:
     created_at: datetime.datetime = attrs.field(factory=utc_now)
     sip_headers: tuple[tuple[str, str], ...] = ()
     identity: CallerIdentity = attrs.field(factory=CallerIdentity)
+    trunk: str = ""
+    phone: str = ""
     end_causes: tuple[EndCause, ...] = ()
     listeners: Listeners = attrs.field(factory=Listeners)
     connector: Connector = nobody_to_connect

@@ -20,7 +20,7 @@ from twisted.python.failure import Failure
 
 from agentstream.config.model import Config
 from agentstream.errors import AgentstreamError, LocalProtocolError, RemoteProtocolError
-from agentstream.flow.access import permissions_of
+from agentstream.flow.access import digest_client, permissions_of
 from agentstream.flow.admission import Admission
 from agentstream.flow.leg import Leg
 from agentstream.flow.outgoing_leg import OutgoingLeg
@@ -33,7 +33,6 @@ from agentstream.media.leg import MediaLeg
 from agentstream.media.plane import MediaPlane
 from agentstream.net.edge import SipEdge
 from agentstream.sdp import LocalMedia, make_offer
-from agentstream.sip.digest import Credentials, DigestClient
 from agentstream.sip.grammar import parse_address
 from agentstream.sip.registrar import Binding
 from agentstream.sip.session import Session
@@ -354,7 +353,7 @@ class Ring:
             found.callback(sent)
             return found
         trunk = way.trunk
-        credentials = DigestClient(Credentials(trunk.user, trunk.password), dialer.token) if trunk.user else None
+        credentials = digest_client(trunk, dialer.token)
         return dialer.edge.outbound.call(
             way.uri,
             from_uri=from_uri,

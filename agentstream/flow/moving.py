@@ -13,9 +13,8 @@ from twisted.internet.defer import Deferred
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 
-from agentstream.config.access import Trunk
 from agentstream.errors import LocalProtocolError, RemoteProtocolError
-from agentstream.flow.access import permissions_of
+from agentstream.flow.access import Caller, digest_client, permissions_of
 from agentstream.flow.dialer import DialEnd, Dialer
 from agentstream.flow.frames import forget_frames
 from agentstream.flow.leg import Leg
@@ -57,9 +56,9 @@ class Moves:
         """This leg is not being moved any more."""
         self._moving.pop(leg, None)
 
-    def replace(self, event: InviteReceived, trunk: Trunk, replaces: Replaces) -> None:
+    def replace(self, event: InviteReceived, caller: Caller, replaces: Replaces) -> None:
         """An INVITE takes the place of a session of ours; RemoteProtocolError with the status to refuse it with."""
-        dialer = self.dialer
+        dialer, trunk = self.dialer, caller.trunk
         if "replaces" not in trunk.obeys:
             raise RemoteProtocolError("a call is not replaced by others", 403)
         replaced = dialer.edge.stack.replaced(replaces)
@@ -67,11 +66,13 @@ class Moves:
         if leg is None or not (leg.is_answered or isinstance(leg, OutgoingLeg)) or leg in self._moving:
             raise RemoteProtocolError("there is no such call to replace", 481)
         event.session.permissions = permissions_of(trunk)
+        event.session.authenticate(digest_client(trunk, dialer.token))
         host = plain_host(event.source.host)
         leg.take_over(event.session, event.sdp, host, trunk.nat, trunk.srtp, sends_info=trunk.digits == "info")
         del dialer.legs[replaced]
         dialer.legs[event.session] = leg
-        leg.call.event("leg_replaced", trunk=trunk.name, source=host, caller=event.request.from_.uri.user_text)
+        who = caller.user_of(event)
+        leg.call.event("leg_replaced", **{caller.kind: caller.name}, source=host, caller=who)
         dialer.edge.hang_up(replaced, MOVED)
 
 

@@ -43,10 +43,10 @@ class Phones:
 
     def start(self) -> None:
         """Take up what was registered before; raises StartError."""
-        self.registrar = self.edge.stack.serve_phones(self._settings)
         self._file = BindingsFile(self.config().registrar.file)
-        users = self.config().phones_by_user
         kept = self._file.load(self._offset_s)
+        self.registrar = self.edge.stack.serve_phones(self._settings)
+        users = self.config().phones_by_user
         self.registrar.restore([one for one in kept if one.user in users], self.clock.seconds())
 
     def bindings(self, user: str) -> list[Binding]:

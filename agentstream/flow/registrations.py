@@ -9,8 +9,8 @@ from twisted.logger import Logger
 
 from agentstream.config.access import Trunk
 from agentstream.config.model import Config
+from agentstream.flow.access import digest_client
 from agentstream.net.edge import SipEdge
-from agentstream.sip.digest import Credentials, DigestClient
 from agentstream.sip.events import RegistrationChanged
 from agentstream.sip.grammar import format_host
 from agentstream.sip.registration import REGISTERED, Account, Registration
@@ -77,8 +77,7 @@ class Registrations:
         else:
             aor = Uri("sip", trunk.user or "agentstream", registrars[0].host)
         account = Account(trunk.name, aor, Uri("sip", host=aor.host, port=aor.port), trunk.register_expires_s)
-        credentials = Credentials(trunk.user, trunk.password)
-        client = DigestClient(credentials, self.token) if trunk.user else None
+        client = digest_client(trunk, self.token)
 
         return Registration(
             self.edge.stack, account, lambda found: self.edge.find_hops(registrars, found), client, self.chance

@@ -396,7 +396,7 @@ class StreamOpener:
             return self.chunk_advice.look(pcm, f"{url.host}:{url.port}", sid, self.reactor.seconds())
 
         stream = Stream(self.reactor, media, spec, rate_hz, sid, call, self.ledger, is_odd_chunk)
-        call.event("stream_connecting", stream_sid=sid, url=url.public)
+        call.event("stream_connecting", stream_sid=sid, url=url.shown)
         if rate_hz != parameters.sample_rate:
             call.event("sample_rate_not_taken", stream_sid=sid, asked_hz=parameters.sample_rate, codec=payload.name)
         if parameters.left_out:
@@ -437,7 +437,7 @@ class StreamOpener:
             call.created_at.astimezone(zone),
             self.wall_clock().astimezone(zone),
         )
-        call.event("stream_url_asked", stream_sid=sid, url=split_http_url(spec.url).public)
+        call.event("stream_url_asked", stream_sid=sid, url=split_http_url(spec.url).shown)
         return await ask_for_url(
             self.reactor,
             spec.url,

@@ -14,9 +14,8 @@ from twisted.internet.defer import Deferred, succeed
 from twisted.internet.interfaces import IReactorTime
 from twisted.logger import Logger
 
-from agentstream.config.access import Trunk
 from agentstream.errors import RemoteProtocolError, ResourceError
-from agentstream.flow.access import caller_of, permissions_of
+from agentstream.flow.access import Caller, caller_of, digest_client, permissions_of
 from agentstream.flow.admission import Admission
 from agentstream.flow.call import Call, Connector, nobody_to_connect, utc_now
 from agentstream.flow.leg import Leg
@@ -30,7 +29,7 @@ from agentstream.flow.timeline import Event as TimelineEvent
 from agentstream.flow.timeline import Timeline
 from agentstream.interfaces import CallerIdentity, Diversion
 from agentstream.media.plane import MediaPlane
-from agentstream.net.edge import SipEdge
+from agentstream.net.edge import SipEdge, new_token
 from agentstream.sdp import LocalMedia, SessionDescription, family_of, parse
 from agentstream.sip.bans import source_of
 from agentstream.sip.events import (
@@ -186,31 +185,31 @@ class Switchboard:
     def _invited(self, event: InviteReceived) -> None:
         config = self.loaded.config
         called = event.request.uri.user_text
-        trunk = caller_of(config, event)
+        caller = caller_of(config, event)
         route = config.route_of(called)
-        if trunk is None:
+        if caller is None:
             self._refuse(event, 403, f"{event.source.host} belongs to no trunk", reason="no trunk")
         elif event.replaces is not None:
-            self._replace(event, trunk, event.replaces)
+            self._replace(event, caller, event.replaces)
         elif route is None:
             self._refuse(event, 404, "no route leads to this number", reason="no route")
         elif self.plane.is_overloaded:
             self._refuse(event, 503, LATE, reason="late tick")
         else:
             host = source_of(plain_host(event.source.host))
-            denial = self.admission.ask(config, trunk, host, self.clock.seconds())
+            denial = self.admission.ask(config, caller.trunk, host, self.clock.seconds(), caller.kind)
             if denial is None:
-                self._admit(event, trunk, route.flow)
+                self._admit(event, caller, route.flow)
             else:
                 self._refuse(event, denial.status, denial.sentence, denial.retry_after_s, reason=denial.reason)
 
-    def _replace(self, event: InviteReceived, trunk: Trunk, replaces: Replaces) -> None:
+    def _replace(self, event: InviteReceived, caller: Caller, replaces: Replaces) -> None:
         try:
-            self.moves.replace(event, trunk, replaces)
+            self.moves.replace(event, caller, replaces)
         except RemoteProtocolError as error:
             self._refuse(event, error.status or 488, error.sentence, reason="replaces")
 
-    def _admit(self, event: InviteReceived, trunk: Trunk, flow: str) -> None:
+    def _admit(self, event: InviteReceived, caller: Caller, flow: str) -> None:
         """Look at the offer, and give the call ports of the IP family that it wants."""
         try:
             offer = parse(event.sdp) if event.sdp else None
@@ -232,7 +231,7 @@ class Switchboard:
             media.port,
             codecs,
             session_id=self.random_bits(62),
-            srtp=trunk.srtp,
+            srtp=caller.trunk.srtp,
             random_bytes=lambda count: self.random_bits(8 * count).to_bytes(count, "big"),
         )
         streams, recordings = self.streams, self.recordings
@@ -242,10 +241,10 @@ class Switchboard:
             media,
             local,
             signalling_host,
-            trunk.nat,
+            caller.trunk.nat,
             streams,
             recordings,
-            sends_info=trunk.digits == "info",
+            sends_info=caller.trunk.digits == "info",
         )
         try:
             leg.consider(offer)
@@ -253,19 +252,19 @@ class Switchboard:
             media.close()
             self._refuse(event, error.status or 488, error.sentence, reason="offer")
             return
-        if trunk.srtp == "required" and event.source.transport != "tls":
-            self._warn_of_keys(trunk.name, event.source.transport)
-        event.session.permissions = permissions_of(trunk)
-        self._begin(event, leg, flow, trunk.name)
+        if caller.trunk.srtp == "required" and event.source.transport != "tls":
+            self._warn_of_keys(caller.name, event.source.transport)
+        event.session.permissions = permissions_of(caller.trunk)
+        self._begin(event, leg, flow, caller)
 
-    def _warn_of_keys(self, trunk: str, transport: str) -> None:
-        """Once a minute and trunk."""
+    def _warn_of_keys(self, caller: str, transport: str) -> None:
+        """Once a minute and trunk or phone."""
         now = self.clock.seconds()
-        if now - self._warned_at.get(trunk, -WARNED_S) >= WARNED_S:
-            self._warned_at[trunk] = now
+        if now - self._warned_at.get(caller, -WARNED_S) >= WARNED_S:
+            self._warned_at[caller] = now
             self.log.warn(
-                "{trunk} wants SRTP and calls over {transport}: whoever can read its SIP has the keys; use TLS",
-                trunk=trunk,
+                "{caller} wants SRTP and calls over {transport}: whoever can read its SIP has the keys; use TLS",
+                caller=caller,
                 transport=transport.upper(),
             )
 
@@ -277,14 +276,13 @@ class Switchboard:
         is_v6 = ":" in source
         return is_v6 if self.loaded.config.media_address(is_v6=is_v6) else not is_v6
 
-    def _begin(self, event: InviteReceived, leg: Leg, flow: str, trunk: str) -> None:
+    def _begin(self, event: InviteReceived, leg: Leg, flow: str, caller: Caller) -> None:
         sid = self.new_sid()
-        caller = event.request.from_.uri.user_text
         timeline = Timeline(sid, self.clock, list(self.observers))
         called = event.request.uri.user_text
         call = Call(
             sid,
-            caller,
+            caller.user_of(event),
             called,
             self.loaded.flows[flow],
             leg,
@@ -293,16 +291,19 @@ class Switchboard:
             self._ended,
             created_at=self.wall_clock(),
             connector=self.connector,
-            identity=_identity(event.request.headers),
+            identity=CallerIdentity() if caller.phone else _identity(event.request.headers),
+            trunk="" if caller.phone else caller.name,
+            phone=caller.phone,
             sip_headers=tuple((name, value) for name, value in event.request.headers if name.lower().startswith("x-")),
         )
         leg.call = call
         self.calls[sid] = call
-        self.admission.begin(sid, trunk, source_of(plain_host(event.source.host)))
+        self.admission.begin(sid, caller.trunk.name, source_of(plain_host(event.source.host)))
         self.legs[event.session] = leg
+        event.session.authenticate(digest_client(caller.trunk, new_token))
         source = event.source
         where = f"{format_host(source.host)}:{source.port}"
-        call.event("invite_received", trunk=trunk, source=where, transport=source.transport)
+        call.event("invite_received", **{caller.kind: caller.name}, source=where, transport=source.transport)
         call.start()
 
     def _refuse(

@@ -17,6 +17,7 @@ import attrs
 
 from agentstream.sip.capabilities import ALLOW, OPTIONS_FIELDS, SUPPORTED, answer_label
 from agentstream.sip.dialog import Dialog, DialogKey
+from agentstream.sip.dialog_request import DialogRequest
 from agentstream.sip.events import Event, RequestRefused
 from agentstream.sip.gate import Gate
 from agentstream.sip.grammar import parse_number
@@ -29,6 +30,7 @@ from agentstream.sip.session_timer import Intervals
 from agentstream.sip.timers import Timers
 from agentstream.sip.transactions import (
     ClientTransaction,
+    DialogUser,
     InviteClientTransaction,
     Key,
     NonInviteClientTransaction,
@@ -169,15 +171,13 @@ class Core:
         dialog: Dialog,
         method: str,
         now: float,
-        user: TransactionUser | None,
+        user: DialogUser | None,
         headers: Fields = (),
         body: bytes = b"",
     ) -> ClientTransaction:
-        """A request inside a dialog, in a transaction of its own."""
-        hop = self.listeners.next_hop(dialog)
+        """A request inside a dialog, in a transaction of its own; in another one when it is asked for credentials."""
         fields = [*headers, ("User-Agent", self.product)]
-        request = dialog.build_request(method, self.listeners.via(hop, self.token()), headers=fields, body=body)
-        return self.start_client(request, hop, now, user)
+        return DialogRequest(self, dialog, method, user, fields, body).send(now)
 
     def send_ack(self, dialog: Dialog, cseq: int, sdp: bytes = b"", credentials: Fields = ()) -> tuple[bytes, Hop]:
         """The ACK for a 2xx: outside any transaction (RFC 3261 section 13.2.2.4); what was sent, to repeat it.

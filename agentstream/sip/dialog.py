@@ -7,6 +7,7 @@ from collections.abc import Iterable
 import attrs
 
 from agentstream.errors import RemoteProtocolError
+from agentstream.sip.digest import Answers
 from agentstream.sip.headers import Headers, parse_name_addr
 from agentstream.sip.hop import Hop
 from agentstream.sip.message import Request, Response
@@ -24,6 +25,8 @@ class Dialog:
     :ivar route_set: Route values in the order in which our requests carry them.
     :ivar source: where the peer's messages came from: the way back when its Contact leads nowhere.
     :ivar remote_cseq: the peer's latest sequence number, None before its first request.
+    :ivar answers: what 401 and 407 to requests of ours are answered with; None where we have no credentials.
+    :ivar is_over_flow: the peer is only to be reached where its messages come from, whatever its Contact says.
     """
 
     call_id: str
@@ -37,6 +40,8 @@ class Dialog:
     local_cseq: int = 0
     remote_cseq: int | None = None
     encoding: str = "utf-8"
+    answers: Answers | None = attrs.field(default=None, repr=False)
+    is_over_flow: bool = False
 
     @property
     def key(self) -> DialogKey:

@@ -17,6 +17,7 @@ import attrs
 
 from agentstream.errors import LocalProtocolError, RemoteProtocolError
 from agentstream.sip.grammar import is_token, quote, split_outside, unquote
+from agentstream.sip.headers import Headers
 from agentstream.sip.message import Response
 
 Hash = Callable[[bytes], str]
@@ -110,8 +111,13 @@ def _fields(text: str) -> dict[str, str]:
     scheme, _, rest = text.strip().partition(" ")
     if scheme.lower() != "digest":
         raise RemoteProtocolError("the authentication scheme is not Digest", 400)
+    return _list(rest)
+
+
+def _list(text: str) -> dict[str, str]:
+    """Comma-separated fields by lower-case name."""
     fields: dict[str, str] = {}
-    for piece in split_outside(rest, ","):
+    for piece in split_outside(text, ","):
         name, equals, value = piece.partition("=")
         name = name.strip().lower()
         if not piece:
@@ -299,12 +305,19 @@ class DigestClient:
 class Answers:
     """What one request, in all its repetitions, has been asked for: each realm is answered once, and again where its
     nonce was only stale. A second 401 for the same realm means a wrong password, and asking on would lock the account.
+
+    What the requests of one dialog were asked for is remembered together (:meth:`of_next_request`), so that the later
+    ones bring their credentials along (RFC 3261 sections 22.2 and 22.3).
     """
 
-    def __init__(self, client: DigestClient) -> None:
+    def __init__(self, client: DigestClient, known: dict[tuple[str, str], Challenge] | None = None) -> None:
         self._client = client
-        self._challenges: dict[tuple[str, str], Challenge] = {}
+        self._challenges = {} if known is None else known
         self._tries: dict[tuple[str, str], int] = {}
+
+    def of_next_request(self) -> Answers:
+        """Those of another request to the same peer."""
+        return Answers(self._client, self._challenges)
 
     def hear(self, response: Response) -> bool:
         """A 401 or 407 came: whether the request is to be sent again, with :meth:`headers`."""
@@ -326,12 +339,35 @@ class Answers:
             for (name, _realm), challenge in self._challenges.items()
         ]
 
-    def forget_tries(self) -> None:
-        """It was accepted: the next challenge is the first one again."""
+    def accepted(self, response: Response) -> None:
+        """It was accepted: the next challenge is the first one again, and a nonce that the peer wants from now on is
+        used (RFC 7616 section 3.5, nextnonce)."""
         self._tries.clear()
+        for asks, name in _NEXT.items():
+            keys = [key for key in self._challenges if key[0] == name]
+            value = response.headers.get(asks)
+            # The header names no realm: with two of them it could be either's.
+            if value is None or len(keys) != 1:
+                continue
+            try:
+                nonce = _list(value).get("nextnonce")
+            except RemoteProtocolError:
+                continue
+            if nonce:
+                self._challenges[keys[0]] = attrs.evolve(self._challenges[keys[0]], nonce=nonce)
+
+    def forget_tries(self) -> None:
+        """Another peer is asked: the next challenge is the first one again."""
+        self._tries.clear()
+
+
+def credentials_of(headers: Headers) -> list[tuple[str, str]]:
+    """The credentials among these headers, as an ACK repeats them."""
+    return [(name, value) for name, value in headers if name.lower() in ("authorization", "proxy-authorization")]
 
 
 _HEADERS = {
     401: ("www-authenticate", "Authorization"),
     407: ("proxy-authenticate", "Proxy-Authorization"),
 }
+_NEXT = {"authentication-info": "Authorization", "proxy-authentication-info": "Proxy-Authorization"}

@@ -252,6 +252,8 @@ class Incoming:
             core.refuse(transaction, error.status, error.sentence, now, source)
             return
         assert session.dialog is not None
+        # A phone may be behind NAT: its flow is the one way there is.
+        session.dialog.is_over_flow = guest.account is not None and guest.account.is_phone
         core.remember_dialog(session.dialog, session)
         core.invites[transaction] = session
         core.respond(transaction, 100, now)

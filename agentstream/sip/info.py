@@ -82,6 +82,9 @@ class Infos:
         if response.status >= 200:
             self._answered(response.status, response.explain())
 
+    def transaction_repeated(self, transaction: ClientTransaction, again: ClientTransaction) -> None:
+        """Its answer is what counts."""
+
     def transaction_failed(self, transaction: ClientTransaction, status: int, now: float) -> None:
         self._answered(status, f"{status} no answer to our INFO")
 

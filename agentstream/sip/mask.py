@@ -7,7 +7,8 @@ import re
 MASK = b"***"
 
 _CREDENTIALS = re.compile(
-    rb"^((?:proxy-)?authorization|authentication-info|identity|y)([ \t]*:[ \t]*(?:(?:digest|basic|bearer)\b[ \t]*)?)"
+    rb"^((?:proxy-)?(?:authorization|authentication-info)|identity|y)"
+    rb"([ \t]*:[ \t]*(?:(?:digest|basic|bearer)\b[ \t]*)?)"
     rb"[^\r\n]*(?:\r?\n[ \t]+[^\r\n]*)*",
     re.IGNORECASE | re.MULTILINE,
 )

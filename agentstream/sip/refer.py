@@ -76,6 +76,11 @@ class Referral:
         if transaction is self._sent and response.status >= 300:
             self._end(response.status, response.explain())
 
+    def transaction_repeated(self, transaction: ClientTransaction, again: ClientTransaction) -> None:
+        if transaction is self._sent:
+            self._sent = again
+            self._cseq = again.request.cseq.number
+
     def transaction_failed(self, transaction: ClientTransaction, status: int, now: float) -> None:
         if transaction is self._sent:
             self._end(status, f"{status} no answer to our REFER")

@@ -152,6 +152,10 @@ class Subscription:
         if response.status >= 200:
             self._answered(transaction, now)
 
+    def transaction_repeated(self, transaction: ClientTransaction, again: ClientTransaction) -> None:
+        if transaction is self._sent:
+            self._sent = again
+
     def transaction_failed(self, transaction: ClientTransaction, status: int, now: float) -> None:
         self._answered(transaction, now)
 

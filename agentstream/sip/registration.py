@@ -234,7 +234,7 @@ class Registration:
             self._next_target(now, "the registrar lists no binding of ours")
             return
         if self._answers is not None:
-            self._answers.forget_tries()
+            self._answers.accepted(response)
         was_registered = self.state == REGISTERED
         self.state, self.failures = REGISTERED, 0
         # 10.2.4: refreshed before it expires; not all nodes of a site at the same moment.

@@ -7,6 +7,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 from agentstream.errors import LocalProtocolError
+from agentstream.sip.digest import credentials_of
 from agentstream.sip.events import ReinviteAnswered, ReinviteRefused, SessionRefreshed
 from agentstream.sip.hop import Hop
 from agentstream.sip.message import Response
@@ -130,7 +131,9 @@ class Reinvites:
         dialog = self._session.dialog
         assert dialog is not None
         dialog.refresh_target(response)
-        self._acks[transaction] = self._stack.send_ack(dialog, transaction.request.cseq.number)
+        self._acks[transaction] = self._stack.send_ack(
+            dialog, transaction.request.cseq.number, credentials=credentials_of(transaction.request.headers)
+        )
         if transaction is self._transaction:
             session = self._session
             session.hear_capabilities(response)
@@ -167,6 +170,10 @@ class Reinvites:
         waiting, self._waiting = self._waiting, None
         if waiting is not None:
             self._begin(waiting, False, now)
+
+    def transaction_repeated(self, transaction: ClientTransaction, again: ClientTransaction) -> None:
+        if transaction is self._transaction:
+            self._transaction = again
 
     def transaction_failed(self, transaction: ClientTransaction, status: int, now: float) -> None:
         if transaction is self._transaction:

@@ -97,9 +97,9 @@ class Listeners(dict[str, Listener]):
         """Where the dialog's next request goes, from a listener of ours that speaks that transport; where there is
         none, to where the peer's messages come from."""
         source = dialog.source
-        if not dialog.route_set and self.is_flow(source):
-            # RFC 5626 section 5.3: what goes to a phone takes the flow that it registered on, whatever its Contact says
-            # of itself.
+        if not dialog.route_set and (dialog.is_over_flow or self.is_flow(source)):
+            # RFC 5626 section 5.3: what goes to a phone takes the flow that it registered on, or calls by, whatever its
+            # Contact says of itself.
             return source
         hop = reachable(dialog.next_uri, source)
         if hop.transport == source.transport:

@@ -13,6 +13,7 @@ import attrs
 
 from agentstream.errors import LocalProtocolError
 from agentstream.sip.dialog import Dialog
+from agentstream.sip.digest import Answers, DigestClient
 from agentstream.sip.events import (
     AckReceived,
     Event,
@@ -160,6 +161,11 @@ class Session:
     def is_open(self) -> bool:
         """The call is up, or an ACK or our BYE is still to come."""
         return self.state != ENDED or self._unacknowledged is not None or self._bye_fields is not None
+
+    def authenticate(self, client: DigestClient | None) -> None:
+        """What 401 and 407 to our requests inside the session are answered with; a call of ours brings its own."""
+        if self.dialog is not None and client is not None:
+            self.dialog.answers = Answers(client)
 
     def contact(self, hop: Hop) -> str:
         """Our Contact in this session's messages on the hop."""
@@ -427,6 +433,9 @@ class Session:
 
     def transaction_failed(self, transaction: ClientTransaction, status: int, now: float) -> None:
         """Nor does its failure."""
+
+    def transaction_repeated(self, transaction: ClientTransaction, again: ClientTransaction) -> None:
+        """Our BYE, with credentials."""
 
     def transaction_ended(self, transaction: Transaction, now: float) -> None:
         """The dialog outlives our BYE's transaction only so that a BYE that crosses it is answered 200 and not 481."""

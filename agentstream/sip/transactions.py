@@ -63,6 +63,14 @@ class TransactionUser(Protocol):
     def transaction_ended(self, transaction: Transaction, now: float) -> None: ...
 
 
+class DialogUser(TransactionUser, Protocol):
+    """Who sends requests inside a dialog."""
+
+    def transaction_repeated(self, transaction: ClientTransaction, again: ClientTransaction) -> None:
+        """The request was asked for credentials and is sent once more, in another transaction: nothing more is told of
+        the first."""
+
+
 class Transaction:
     """One transaction in one state.
 

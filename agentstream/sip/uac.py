@@ -125,11 +125,16 @@ class OutgoingSession(Session):
                 self._left[transaction] = "cancelled"
                 self.stack.start_client(build_cancel(transaction.request, reason), transaction.hop, now, None)
         elif response.status < 300:
-            dialog = uac_dialog(transaction.request, response, transaction.hop)
+            dialog = self._dialog_of(transaction.request, response, transaction.hop)
             self.stack.send_ack(dialog, transaction.request.cseq.number)
             if left != "ended":
                 self._left[transaction] = "ended"
                 self.stack.send_in_dialog(dialog, "BYE", now, None, reason)
+
+    def _dialog_of(self, request: Request, response: Response, hop: Hop) -> Dialog:
+        dialog = uac_dialog(request, response, hop)
+        dialog.answers = self._answers
+        return dialog
 
     def _asking(self) -> Request:
         """The INVITE with what session timers say of it."""
@@ -261,7 +266,7 @@ class OutgoingSession(Session):
         tag = response.to.tag
         self.hear_capabilities(response)
         if tag and tag not in self._early and len(self._early) < 16:
-            dialog = self._early[tag] = uac_dialog(self.request, response, self.remote)
+            dialog = self._early[tag] = self._dialog_of(self.request, response, self.remote)
             self.stack.remember_dialog(dialog, self)
         if "100rel" in response.headers.tokens_of("require") and not self._acknowledge_reliable(response, now):
             return
@@ -294,7 +299,7 @@ class OutgoingSession(Session):
             return
         for letter in ("expires", "cancel"):
             self.stack.timers.cancel(self, letter)
-        dialog = uac_dialog(self.request, response, self.remote)
+        dialog = self._dialog_of(self.request, response, self.remote)
         early = self._early.get(tag)
         if early is not None:
             # 13.2.2.4: the dialog that is there "MUST be transitioned to the "confirmed" state", with a new route set;
@@ -325,6 +330,8 @@ class OutgoingSession(Session):
 
     def _is_answered_by(self, response: Response, now: float) -> None:
         self._offer_unanswered = False
+        if self._answers is not None:
+            self._answers.accepted(response)
         self.hear_capabilities(response)
         self.timer.accepted(response, now)
 

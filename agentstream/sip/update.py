@@ -188,6 +188,10 @@ class Updates:
         elif session.is_up:
             session.update_refused(status, now)
 
+    def transaction_repeated(self, transaction: ClientTransaction, again: ClientTransaction) -> None:
+        if transaction is self._sent:
+            self._sent = again
+
     def transaction_failed(self, transaction: ClientTransaction, status: int, now: float) -> None:
         if transaction is self._sent:
             self._sent = None

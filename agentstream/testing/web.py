@@ -57,6 +57,8 @@ class WebServer:
         self._answer = answer
         site: Any = Site(_Root(self), reactor=reactor)
         site.noisy = False
+        # What is asked for may hold a password, and this is not the server whose log is looked at.
+        site.log = lambda request: None
         self._listener = reactor.listenTCP(port, site, interface=host)
 
     def stop(self) -> None:

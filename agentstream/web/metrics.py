@@ -94,7 +94,7 @@ class NodeMetrics:
     switchboard: Switchboard
     registrations: Registrations
     trunk_watch: TrunkWatch
-    phones: Phones | None
+    phones: Callable[[], Phones | None]
     recordings: Recordings
     counts: CallCounts
     collector: SlackCollector | None = None
@@ -273,7 +273,8 @@ class NodeMetrics:
         for trunk, is_up in sorted(self.trunk_watch.states().items()):
             up.add_metric((self.node, trunk), is_up)
         yield up
-        registrar = None if self.phones is None else self.phones.registrar
+        phones = self.phones()
+        registrar = None if phones is None else phones.registrar
         users, bindings, silent = (
             (0, 0, 0) if registrar is None else (registrar.users, len(registrar), registrar.silent)
         )

@@ -10,6 +10,7 @@ from urllib.parse import unquote_to_bytes
 
 import attrs
 
+from agentstream.config.hidden import without_secrets
 from agentstream.errors import StreamFailed
 
 NOT_ASCII = "The URL holds characters beyond ASCII: write them percent-encoded."
@@ -42,8 +43,8 @@ class StreamUrl:
     scheme: str
     host: str
     port: int
-    resource: str
-    query: str
+    resource: str = attrs.field(repr=False)
+    query: str = attrs.field(repr=False)
     authorization: str = attrs.field(default="", repr=False)
 
     @property
@@ -58,9 +59,14 @@ class StreamUrl:
 
     @property
     def public(self) -> str:
-        """The URL without credentials, fit for logs and reports."""
+        """The URL without credentials, as its server is asked for it. Not for logs: its query may hold a key."""
         port = "" if self.port == _DEFAULT_PORTS[self.scheme] else f":{self.port}"
         return f"{self.scheme}://{self.host_header}{port}{self.resource}"
+
+    @property
+    def shown(self) -> str:
+        """What logs and reports may say of it."""
+        return without_secrets(self.public)
 
 
 def split_url(url: str) -> StreamUrl:

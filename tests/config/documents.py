@@ -117,7 +117,7 @@ GOOD_CONFIG: dict[str, Any] = {
         "srtp": "optional",
         "obeys": ["refer"],
     },
-    "phone": [{"user": "alice", "password": "wonderland"}],
+    "phone": [{"user": "alice", "password": "wonderland", "max_calls": 2, "calls_per_second": 0.5}],
     "route": [{"to": "1000", "flow": "support"}],
 }
 """Every setting there is; a test asserts that."""

@@ -57,7 +57,7 @@ def test_a_phone_registers_and_calls(tmp_path: Path) -> None:
         phone.dial("1000")
         one.advance_until(lambda: phone.is_answered)
         (received,) = one.events("invite_received")
-        assert received.fields["trunk"] == "alice"
+        assert received.fields["phone"] == "alice" and "trunk" not in received.fields
         phone.hang_up()
         one.advance(1)
         assert any("phone alice has 1 contacts, by 127.0.0.9:" in line for line in one.log)

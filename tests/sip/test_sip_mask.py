@@ -28,6 +28,7 @@ KEPT = b'Digest username="bob", realm="biloxi.com", uri="sip:bob@biloxi.com", qo
         (b"authorization: Bearer abc.def", b"authorization: Bearer ***"),
         (b"Authorization: what=ever", b"Authorization: ***"),
         (b'Authentication-Info: nextnonce="47364c23", rspauth="6629fae4"', b"Authentication-Info: ***"),
+        (b'Proxy-Authentication-Info: rspauth="6629fae4"', b"Proxy-Authentication-Info: ***"),
         (b"Contact: <sip:bob:secret@192.0.2.1:5060>;expires=60", b"Contact: <sip:bob:***@192.0.2.1:5060>;expires=60"),
         (b"To: sips:bob:se%20cret@x", b"To: sips:bob:***@x"),
         (

@@ -7,7 +7,7 @@ What bites in SIPp 3.6.1: ``rtp_stream`` reads raw codec bytes, and all its call
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -138,9 +138,10 @@ def scenario(*parts: str, variables: str = "") -> str:
 class Sipp:
     """One running SIPp, and how it ended."""
 
-    def __init__(self, program: Program, folder: Path, calls: int, media_port: int) -> None:
+    def __init__(self, program: Program, folder: Path, calls: int, port: int, media_port: int) -> None:
         self.program = program
         self.folder = folder
+        self.port = port
         self.media_port = media_port
         self._calls = calls
 
@@ -169,6 +170,7 @@ def sipp(
     transport: str = "u1",
     within_s: int = 55,
     port: int = 0,
+    options: Sequence[str] = (),
 ) -> Iterator[Sipp]:
     """Run a scenario, given as its text or as the name of one that SIPp has built in.
 
@@ -176,6 +178,7 @@ def sipp(
     :param within_s: how long the whole run may take.
     :param port: of its own; 0 for a free one.
     :param transport: as SIPp's ``-t``: u1 is UDP, t1 one TCP connection for all calls, tn one for each.
+    :param options: more of SIPp's own.
     """
     if builtin or "play_pcap_audio" in text:
         require(root=True)
@@ -187,22 +190,10 @@ def sipp(
     else:
         (folder / "scenario.xml").write_text(text)
         which = ["-sf", "scenario.xml"]
-    media_port = free_udp_block(media_ports, host)
-    arguments = [
-        "sipp",
-        *which,
-        "-i",
-        host,
-        "-p",
-        port or free_udp_port(host),
-        "-mi",
-        host,
-        "-mp",
-        media_port,
-        "-s",
-        service,
-    ]
+    port, media_port = port or free_udp_port(host), free_udp_block(media_ports, host)
+    arguments = ["sipp", *which, "-i", host, "-p", port, "-mi", host, "-mp", media_port, "-s", service]
     arguments += [
+        *options,
         "-t",
         transport,
         "-m",
@@ -221,4 +212,4 @@ def sipp(
         address,
     ]
     with Program("sipp", [str(argument) for argument in arguments], cwd=folder) as program:
-        yield Sipp(program, folder, calls, media_port)
+        yield Sipp(program, folder, calls, port, media_port)
