@@ -39,6 +39,10 @@ class Moves:
     dialer: Dialer
     _moving: dict[Leg, Move] = attrs.Factory(dict)
 
+    def __len__(self) -> int:
+        """Legs whose far end has sent us elsewhere, while somebody is rung there."""
+        return len(self._moving)
+
     def refer(self, leg: Leg, event: ReferReceived) -> None:
         """The far end of the leg, which may, sends us elsewhere."""
         move = Move(self, leg, event.session)

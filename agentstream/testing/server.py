@@ -231,6 +231,7 @@ class ServerUnderTest:
             "legs that are joined": 2 * len(plane.bridges),
             "calls of ours that are counted": switchboard.admission.outgoing,
             "legs with keys": plane.protection.count,
+            "legs that are being moved": len(switchboard.moves),
             "ends of TCP connections": len(self.reactor.tcp.open_connections),
             "bytes of queued sound": plane.budget.used,
         }
