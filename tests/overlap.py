@@ -1,10 +1,11 @@
 """A run in several processes (``pytest -n 4``): who runs beside whom, at which priority, and one report of all of them.
 
 A pytest plugin, loaded by tests/conftest.py. Most of what real calls take is waiting, so they go on beside tests that
-compute. What runs one after the other in one process is a *group*: a file, or one of two lanes of real calls.
+compute. What runs one after the other in one process is a *group*: a file, or one of three lanes of real calls.
 
 - ``measured``: times, losses or whole sound are looked at; these calls are never beside one another.
-- ``calls``: everything else in tests/interop, and what waits until nothing of a call is left.
+- ``waits``: what hardly does anything for a minute, such as waiting until nothing of a call is left.
+- ``calls``: everything else in tests/interop.
 
 Lanes are first in the queue and keep the priority that the run was started with. Files run at the lowest one, so that a
 server, a phone or a bot in a lane gets a processor as soon as it has something to do. Without ``-n`` there is one
@@ -37,13 +38,13 @@ MEASURED = (
     "tests/interop/test_relay.py",
     "tests/interop/test_rtcp.py",
 )
-CALLS = (
+WAITS = (
     "tests/cli/test_loopback.py::test_calls_that_come_and_go_leave_nothing",
     "tests/cli/test_loopback.py::test_calls_without_sound_leave_nothing",
-    "tests/interop/",
+    "tests/interop/test_session_timers_sipp.py",
     "tests/remains/test_remains.py",
 )
-LANES = {"measured": MEASURED, "calls": CALLS}
+LANES = {"measured": MEASURED, "calls": ("tests/interop/",), "waits": WAITS}
 """Lane -> its folders, files and tests. Where several fit, the one that says most decides."""
 
 EARLY = ("tests/packaging/", "tests/fuzz/")

@@ -27,8 +27,8 @@ def test_every_file_that_a_lane_names_is_there() -> None:
 
 
 def test_lanes_are_first_and_then_what_takes_minutes() -> None:
-    groups = ["tests/audio/test_g711.py", "tests/packaging/test_installs.py", "calls", "measured"]
-    in_order = ["measured", "calls", "tests/packaging/test_installs.py", "tests/audio/test_g711.py"]
+    groups = ["tests/audio/test_g711.py", "tests/packaging/test_installs.py", "waits", "calls", "measured"]
+    in_order = ["measured", "calls", "waits", "tests/packaging/test_installs.py", "tests/audio/test_g711.py"]
     assert sorted(groups, key=overlap.place_of) == in_order
 
 
