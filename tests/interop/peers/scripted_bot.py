@@ -5,6 +5,7 @@
 /record     says nothing, and at the end shows the file that it has written what it heard to (`recorded`)
 /barge-in   10 s of tone at once with marks inside and behind it, `clear` 2 s later, then one second of media and a mark
 /close      closes with 1000 when it has heard one second
+/key        echoes like /echo, and closes with 1000 when a key is pressed
 /break      drops the connection without a close frame when it has heard one second
 /trouble    every kind of message that a bot should not send, then echoes like /echo
 """
@@ -85,6 +86,8 @@ class Conversation:
         self.show(event, **{key: value for key, value in message.items() if key != "event"})
         if self.path == "/barge-in":
             await self.heed_barge_in(message)
+        if self.path == "/key" and event == "dtmf":
+            await self.socket.close(1000)
         if self.path == "/trouble" and event == "start":
             await self.make_trouble()
 
@@ -96,7 +99,7 @@ class Conversation:
             self.show("first_media", bytes=len(base64.b64decode(media["payload"])), **more)
         if self.path == "/record":
             self.heard += base64.b64decode(media["payload"])
-        elif self.path in ("/echo", "/trouble"):
+        elif self.path in ("/echo", "/key", "/trouble"):
             await self.send("media", media={"payload": media["payload"]})
         elif self.path == "/close" and self.heard_ms >= 1000:
             await self.socket.close(1000)

@@ -79,17 +79,17 @@ def server(
 ) -> Iterator[Server]:
     """Start ``twistd -n agentstream --config`` and wait until it takes calls; end it with SIGTERM and check its log.
 
-    :param flows: file name stem to flow text, in which NAME stands for the stem.
+    :param flows: file name stem to flow text, in which NAME stands for the stem and PORT for the port of SIP.
     :param routes: pairs of a Request-URI user pattern and a flow's name.
     :param listen: its SIP listeners, in which PORT stands for the port.
     :param media: more lines of ``[media]``; ``more``: more tables, such as ``[[trunk]]``.
     """
     folder.mkdir(parents=True, exist_ok=True)
     (folder / "flows").mkdir(exist_ok=True)
-    for name, text in flows.items():
-        (folder / "flows" / f"{name}.toml").write_text(text.replace("NAME", name))
     # Below the range that the kernel hands out: there the port is free for TCP and IPv6 as well.
     sip_port, first_port = free_udp_block(2), free_udp_block(ports)
+    for name, text in flows.items():
+        (folder / "flows" / f"{name}.toml").write_text(text.replace("NAME", name).replace("PORT", str(sip_port)))
     listeners = ", ".join(f'"{text.replace("PORT", str(sip_port))}"' for text in listen)
     last_port = first_port + ports - 1
     table = "".join(f'[[route]]\nto = "{to}"\nflow = "{flow}"\n' for to, flow in routes)
