@@ -227,6 +227,7 @@ class SipEdge:
         ports, self._ports = self._ports, {}
         self._is_bound = False
         self.stack.listeners.clear()
+        self.outbound.locator.stop()
         return [*(maybeDeferred(port.stopListening) for port in ports.values()), *self.connections.stop()]
 
     def is_in_use(self, host: str) -> bool:

@@ -57,6 +57,12 @@ class Locator:
         """Fires with the targets, best first; an empty list where nothing leads there. Never errbacks."""
         return Deferred.fromCoroutine(self._locate(uri, transports, families))
 
+    def stop(self) -> None:
+        """Look at /etc/resolv.conf no more, which twisted.names does once a minute and knows no end of."""
+        reading = getattr(self._resolver, "_parseCall", None)
+        if reading is not None and reading.active():
+            reading.cancel()
+
     async def _locate(self, uri: Uri, transports: Collection[str], families: Collection[bool]) -> list[Target]:
         lookup = locate(uri, transports, families, self._draw)
         try:

@@ -156,6 +156,15 @@ def test_a_server_that_does_not_answer_is_asked_again_soon(house: House, dns_zon
     assert house.datagrams
 
 
+def test_nothing_of_the_systems_resolver_is_left_at_the_end() -> None:
+    house = House()
+    house.edge.outbound.locator = Locator(house.reactor, None, lambda _name: ())
+    call(house, "sip:1000@pbx.example:5090")
+    house.pass_time(10.0)
+    house.stop()
+    assert house.reactor.getDelayedCalls() == []
+
+
 def test_the_machines_own_names_come_first(dns_zone: Zone) -> None:
     house = House()
     house.edge.outbound.locator = Locator(house.reactor, dns_zone, {"pbx": ["127.0.0.1"]}.get)  # type: ignore[arg-type]
