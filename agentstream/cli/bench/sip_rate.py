@@ -21,7 +21,7 @@ from agentstream.cli.bench.churn import left_over
 from agentstream.cli.bench.fleet import SPARE_S, Fleet
 from agentstream.cli.bench.measure import WARM_UP_S, rounded
 from agentstream.cli.bench.profile import Profile
-from agentstream.cli.bench.scrape import LATENESS, TICK, percentile_ms, scrape
+from agentstream.cli.bench.scrape import LATENESS, TICK, percentile_ms
 from agentstream.cli.bench.variants import Variant
 from agentstream.cli.children import children
 
@@ -56,7 +56,7 @@ def sip_rate(
         if beside:
             fleet.place("echo", beside)
             fleet.rest(WARM_UP_S)
-        files_before, before = machine.open_files(fleet.server.pid), scrape(fleet.http_port)
+        files_before, before = machine.open_files(fleet.server.pid), fleet.scrape()
         console.print(f"{per_second:g} calls a second for {seconds:g} s")
         spent = [machine.cpu_s(child.pid) for child in (fleet.server, load)] + [machine.others_s()]
         began = time.monotonic()
@@ -77,11 +77,11 @@ def sip_rate(
         tally = family.expect(load, "rated", 2 * SPARE_S)
         if profile is not None and not beside:
             profile.finish()
-        last = scrape(fleet.http_port)
+        last = fleet.scrape()
         console.print(f"waiting up to {_QUIET_S:g} s until nothing is left")
         until = time.monotonic() + _QUIET_S
         while True:
-            after, files = scrape(fleet.http_port), machine.open_files(fleet.server.pid)
+            after, files = fleet.scrape(), machine.open_files(fleet.server.pid)
             left = left_over(before, after, (files_before, files))
             if not left or time.monotonic() >= until:
                 break
