@@ -65,11 +65,7 @@ def best(heard: list[np.ndarray], said: np.ndarray) -> float:
 @pytest.mark.rfc(4568)
 def test_it_registers_over_tls_talks_by_srtp_and_is_transferred_to_a_second_phone(tmp_path: Path) -> None:
     certificate, key = Authority().sign("127.0.0.1").write(tmp_path)
-    more = (
-        '[[trunk]]\nname = "phones"\naddress = ["127.0.0.0/8"]\nsrtp = "required"\n'
-        + PHONES
-        + f'[tls]\ncertificate = "{certificate}"\nkey = "{key}"\n'
-    )
+    more = PHONES + f'[tls]\ncertificate = "{certificate}"\nkey = "{key}"\n'
 
     def account(user: str, password: str) -> str:
         return f"<sip:{user}@127.0.0.1:{one.sip_port};transport=tls>;auth_user={user};auth_pass={password};regint=60"
