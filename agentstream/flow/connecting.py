@@ -20,11 +20,12 @@ from twisted.python.failure import Failure
 
 from agentstream.audio.tones import silence, tone
 from agentstream.flow.call import Call, Connector
-from agentstream.flow.dialer import DialEnd, Dialer, tell_of_leg
+from agentstream.flow.dialer import DialEnd, Dialer
 from agentstream.flow.frames import forget_frames
 from agentstream.flow.ileg import ILeg
 from agentstream.flow.outgoing_leg import OutgoingLeg
 from agentstream.flow.playlist import Playlist
+from agentstream.flow.ring import tell_of_leg
 from agentstream.interfaces import Audio, ConnectEnd, ConnectSpec, EndCause
 
 RINGBACK_HZ = (425,)

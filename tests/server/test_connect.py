@@ -17,7 +17,8 @@ from agentstream.audio.tones import tone
 from agentstream.testing.phone import DIGIT_TYPE, Phone, speech
 from agentstream.testing.server import ServerUnderTest
 from agentstream.testing.sip_peer import authorization
-from tests.server.kit import samples
+from tests.server.kit import pcm, samples
+from tests.streams.kit import sound_of
 
 CARRIER = {"name": "carrier", "address": ["127.0.0.2"]}
 PASSWORD = "very-secret"
@@ -428,6 +429,26 @@ class TestSound:
             assert [request.method for request in caller.requests] == []
             later = [arrival.packet.sequence_number for arrival in caller.arrivals][len(sequence) - 1 :]
             assert all((after - before) & 0xFFFF == 1 for before, after in itertools.pairwise(later))
+
+    @pytest.mark.contract
+    def test_a_bot_that_listens_hears_both(self) -> None:
+        """Agent assist: the applet stream before connect hears the caller and whom he is connected with."""
+        flow = connect_flow()
+        flow["start"] = "listen"
+        listen = {"applet": "stream", "url": "ws://127.0.0.1:5001/ear", "track": "both", "next": "connect"}
+        flow["step"]["listen"] = listen
+        with server(flow) as one:
+            ear = one.bot()
+            alice = registered(one, "127.0.0.9")
+            caller = one.call(host="127.0.0.2", user="carol")
+            alice.pick_up()
+            one.advance_until(lambda: one.events("connected"))
+            one.advance(0.5)
+            assert hears(one, caller, alice, 17)
+            assert hears(one, alice, caller, 18)
+            one.advance(0.5)
+            assert pcm(speech(400, seed=17)) in sound_of(ear.session, "inbound")
+            assert pcm(speech(400, seed=18)) in sound_of(ear.session, "outbound")
 
     def test_what_they_say_is_recorded_side_by_side(self, tmp_path: Path) -> None:
         recording = {"folder": str(tmp_path)}
