@@ -155,7 +155,8 @@ def test_what_is_asked_of_the_phone_is_done_or_has_failed(
 
 
 class TestConnect:
-    def test_they_talk_and_the_other_end_hangs_up(self) -> None:
+    @pytest.mark.contract
+    def test_4_5_they_talk_and_the_other_end_hangs_up(self) -> None:
         run = run_applet(connect, to=("alice", "+4930"), ring="in_turn", timeout_s=20, record=True)
         spec = run.conversation.spec
         assert (spec.to, spec.in_turn, spec.timeout_s) == (("alice", "+4930"), True, 20)
@@ -174,8 +175,9 @@ class TestConnect:
             "DialReason": "BYE",
         }
 
+    @pytest.mark.contract
     @pytest.mark.parametrize(("outcome", "said"), [("busy", "busy"), ("no_answer", "no-answer"), ("failed", "failed")])
-    def test_nobody_answers(self, outcome: str, said: str) -> None:
+    def test_4_5_nobody_answers(self, outcome: str, said: str) -> None:
         run = run_applet(connect, to=("alice",))
         run.conversation.refuse(outcome, 500, "500 Oh")
         assert run.outcome == outcome

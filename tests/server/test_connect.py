@@ -244,7 +244,8 @@ class TestSeveral:
             assert hears(one, caller, other, 4)
             assert one.service.plane.legs == 2
 
-    def test_in_turn_each_has_its_time(self) -> None:
+    @pytest.mark.contract
+    def test_4_5_in_turn_each_has_its_time(self) -> None:
         with server(connect_flow(["alice", "bob"], ring="in_turn", timeout_s=5)) as one:
             alice, bob = registered(one, "127.0.0.9"), registered(one, "127.0.0.10", "bob")
             caller = caller_of(one)
@@ -324,6 +325,19 @@ class TestSound:
             assert caller.is_answered
             assert hears(one, bob, caller, 7)
             assert hears(one, caller, bob, 8)
+
+    def test_music_while_it_rings(self) -> None:
+        """The file comes again and again, for a caller who is not answered as early media."""
+        with server(connect_flow(ringback="busy.wav")) as one:
+            alice = registered(one, "127.0.0.9")
+            caller = caller_of(one)
+            alice.ring()
+            rang = one.now
+            one.advance(2.0)
+            assert caller.statuses == [100, 183]
+            assert caller.heard_sound(rang).count(speech(200, seed=62)) >= 5
+            talking(one, alice, caller)
+            assert hears(one, alice, caller, 19)
 
     @pytest.mark.rfc(3960)
     def test_a_caller_that_hears_us_gets_a_ringback_tone(self) -> None:
@@ -431,7 +445,7 @@ class TestSound:
             assert all((after - before) & 0xFFFF == 1 for before, after in itertools.pairwise(later))
 
     @pytest.mark.contract
-    def test_a_bot_that_listens_hears_both(self) -> None:
+    def test_4_2_a_bot_that_listens_hears_both(self) -> None:
         """Agent assist: the applet stream before connect hears the caller and whom he is connected with."""
         flow = connect_flow()
         flow["start"] = "listen"
