@@ -156,10 +156,10 @@ class Connection:
 
     def event(self, kind: str, **fields: Any) -> None:
         """For the timeline; also what the other leg says of itself."""
-        if self._other is not None and not kind.startswith(("connect", "dial")):
-            tell_of_leg(self.call.event, self._target, kind, fields)
-        else:
+        if kind.startswith(("connect", "dial")):
             self.call.event(kind, **fields)
+        else:
+            tell_of_leg(self.call.event, self._target, kind, fields)
 
     # While it rings (Watch)
 

@@ -143,6 +143,8 @@ def test_the_caller_hangs_up_and_so_do_we() -> None:
         assert alice.requests[-1].method == "BYE"
         (end,) = one.events("connect_ended")
         assert (end.fields["by"], end.fields["outcome"]) == ("caller", "done")
+        (mine,), (theirs,) = one.events("leg_ended"), one.events("dialed_leg_ended")
+        assert (mine.fields["by"], theirs.fields["by"], theirs.fields["target"]) == ("user", "server", "alice")
 
 
 @pytest.mark.rfc(3261)
