@@ -20,7 +20,10 @@ pytestmark = [pytest.mark.peers("baresip"), pytest.mark.slow]
 
 ALICE_SAYS, BOB_SAYS = SOUNDS / "demo-instruct.wav", SOUNDS / "demo-congrats.wav"
 FLOW = 'name = "NAME"\nstart = "desk"\n[step.desk]\napplet = "connect"\nto = "alice"\n'
-PHONE = '[access]\nalgorithms = ["MD5"]\n[[phone]]\nuser = "alice"\npassword = "wonderland"\n'
+PHONE = (
+    '[[trunk]]\nname = "callers"\naddress = ["127.0.0.0/8"]\n'
+    '[access]\nalgorithms = ["MD5"]\n[[phone]]\nuser = "alice"\npassword = "wonderland"\n'
+)
 SECRET = ";auth_user=alice;auth_pass=wonderland"
 MOST_S = 20.0
 HALF_SECOND = 4000
