@@ -292,6 +292,7 @@ class Session:
             self._hang_up(now, reason, fields)
 
     def _hang_up(self, now: float, reason: str, fields: list[tuple[str, str]]) -> None:
+        """By what its state asks for, which the two kinds of session know; ``fields`` go into that request."""
         raise NotImplementedError
 
     # -- requests inside the dialog ----------------------------------------------------------------

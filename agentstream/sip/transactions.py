@@ -9,6 +9,7 @@ kept in.
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections import deque
 from collections.abc import Callable
 from typing import Any, ClassVar, Protocol
@@ -134,7 +135,7 @@ class Transaction:
             user.transaction_ended(self, now)
 
 
-class ClientTransaction(Transaction):
+class ClientTransaction(Transaction, ABC):
     """What INVITE and non-INVITE clients share: one request that is repeated until there is an answer.
 
     :ivar otherwise: the request and the hop that it takes when its own hop cannot be used; None where there is none.
@@ -159,9 +160,9 @@ class ClientTransaction(Transaction):
         self.data = request.serialise()
         self.otherwise: tuple[Request, Hop] | None = None
 
+    @abstractmethod
     def start(self, now: float) -> None:
         """Send the request and start its timers."""
-        raise NotImplementedError
 
     @property
     def is_unheard(self) -> bool:
