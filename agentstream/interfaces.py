@@ -182,6 +182,8 @@ class ConnectSpec:
     :ivar caller: who they are told calls: a number, a name, or a SIP URI; "" for who calls us.
     :ivar ringback: a sound file for the caller while it rings, again and again; None for a tone.
     :ivar record: what they say to each other is recorded, on the caller's two channels.
+    :ivar hand_over_s: when they can talk, the caller's phone is asked to call whoever answered in our place (RFC 5589),
+        and may take so long; 0 lets them talk through us until one of them hangs up.
     """
 
     to: tuple[str, ...]
@@ -190,13 +192,15 @@ class ConnectSpec:
     caller: str = ""
     ringback: Path | None = None
     record: bool = False
+    hand_over_s: float = 0
 
 
 @attrs.frozen
 class ConnectEnd:
     """What became of it.
 
-    :ivar outcome: ``done`` (they talked), ``busy``, ``no_answer`` or ``failed``.
+    :ivar outcome: ``done`` (they talked, or talk without us where they were to be handed over), ``busy``, ``no_answer``
+        or ``failed``.
     :ivar status: the SIP status that says so; 200 where somebody answered, 0 where nobody was asked to the end.
     :ivar target: who answered, as ``to`` names it; "" for nobody.
     :ivar talked_s: seconds that they could talk.
@@ -278,6 +282,9 @@ class ICall(Interface):
 
     def connect(spec: ConnectSpec) -> Deferred[ConnectEnd]:
         """Ring somebody and connect the caller with whoever answers; fires when they have talked, or nobody answered.
+
+        With ``hand_over_s`` it fires when the caller's phone has called him in our place, or has not: ``failed``, and
+        the caller is still here.
 
         The caller is answered when the other end is, unless he has been before; until then he hears that it rings.
         Never errbacks. A cancel, the end of the step and the caller's hanging up end it, whatever it has come to.

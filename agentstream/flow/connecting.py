@@ -2,7 +2,7 @@
 
 While it rings the caller hears a ringback tone, or what the far end sends before it answers; his own leg is answered
 when the other one is, unless it has been before. Then each hears the other, and digits pass, until one of them hangs
-up.
+up; or until the caller's phone has called the other one in our place, where it is to (RFC 5589 section 7).
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ from agentstream.flow.ileg import ILeg
 from agentstream.flow.outgoing_leg import OutgoingLeg
 from agentstream.flow.playlist import Playlist
 from agentstream.flow.ring import tell_of_leg
-from agentstream.interfaces import Audio, ConnectEnd, ConnectSpec, EndCause
+from agentstream.interfaces import Audio, ConnectEnd, ConnectSpec, EndCause, TransferEnd
 
 RINGBACK_HZ = (425,)
 RINGBACK_MS = (1000, 4000)
@@ -137,6 +137,7 @@ class Connection:
     _joined: OutgoingLeg | None = None
     _relays: list[DigitRelay] = attrs.field(factory=list)
     _connected_at: float | None = None
+    _is_handing_over: bool = False
 
     def start(self) -> Deferred[ConnectEnd]:
         """Ring; fires when it is over, never errbacks. A cancel ends it, whatever it has come to."""
@@ -247,6 +248,15 @@ class Connection:
         self._relays = [DigitRelay(leg, self._other), DigitRelay(self._other, leg)]
         self.event("connected", target=self._target)
         self.began()
+        if self.spec.hand_over_s:
+            self._is_handing_over = True
+            self.call.event("transfer_started", target=self._target, is_attended=True)
+            leg.hand_over(self._other, self.spec.hand_over_s).addCallback(self._handed_over)
+
+    def _handed_over(self, end: TransferEnd) -> None:
+        """The caller's phone has said what became of it, or nothing in time."""
+        outcome = "done" if end.is_done else "failed"
+        self._finish(ConnectEnd(outcome, end.status, end.reason, self._target, self._talked_s, "server"))
 
     def _not_answered(self, failure: Failure) -> None:
         sentence = failure.getErrorMessage()
@@ -258,7 +268,10 @@ class Connection:
     def leg_ended(self, by: str, reason: str, causes: tuple[EndCause, ...]) -> None:
         """The other end has hung up, or its leg broke."""
         self._other = None
-        if self._done is not None:
+        if self._is_handing_over:
+            # Who is replaced hangs up, perhaps before the caller's phone says that it got through (RFC 3891 section 3).
+            self._silence()
+        elif self._done is not None:
             ended_by = "callee" if by == "user" else "server"
             self._finish(ConnectEnd("done", 200, reason, self._target, self._talked_s, ended_by, causes))
 
@@ -277,18 +290,14 @@ class Connection:
         reason = "the caller has hung up" if self.call.is_leg_over else "the step was ended"
         was_connected = self._connected_at is not None
         by = "caller" if self.call.is_leg_over else "server"
-        end = ConnectEnd("done" if was_connected else "no_answer", 0, reason, self._target, self._talked_s, by)
-        self._finish(end)
+        outcome = "failed" if self._is_handing_over else "done" if was_connected else "no_answer"
+        self._finish(ConnectEnd(outcome, 0, reason, self._target, self._talked_s, by))
 
     def _finish(self, end: ConnectEnd) -> None:
         done, self._done = self._done, None
         if done is None:
             return
-        self._stop_ringback()
-        for relay in self._relays:
-            relay.stop()
-        self._relays = []
-        self._unjoin()
+        self._silence()
         dialing, self._dialing = self._dialing, None
         if dialing is not None:
             dialing.cancel()
@@ -297,6 +306,14 @@ class Connection:
             "connect_ended", outcome=end.outcome, status=end.status, reason=end.reason, by=end.by, talked_s=end.talked_s
         )
         done.callback(end)
+
+    def _silence(self) -> None:
+        """Nobody hears anybody any more."""
+        self._stop_ringback()
+        for relay in self._relays:
+            relay.stop()
+        self._relays = []
+        self._unjoin()
 
 
 def _nothing() -> None:

@@ -60,6 +60,9 @@ class ILeg(Interface):
     def transfer(target: str, timeout_s: float) -> Deferred[TransferEnd]:
         """Send the far end elsewhere. Never errbacks."""
 
+    def hand_over(other: ILeg, timeout_s: float) -> Deferred[TransferEnd]:
+        """Send the far end to the one of another leg that is up, to take our place there. Never errbacks."""
+
     def play(audio: Audio) -> Deferred[None]:
         """Queue samples; fires when the last has left. Cancelling silences and drops what has not been played."""
 

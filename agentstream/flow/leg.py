@@ -12,7 +12,7 @@ from twisted.internet.defer import Deferred, fail, succeed
 from twisted.logger import Logger
 from zope.interface import implementer
 
-from agentstream.errors import AgentstreamError, RemoteProtocolError, ResourceError, StreamFailed
+from agentstream.errors import AgentstreamError, LocalProtocolError, RemoteProtocolError, ResourceError, StreamFailed
 from agentstream.flow.ileg import ILeg, IRecording
 from agentstream.flow.info_digits import InfoDigits
 from agentstream.flow.recordings import Recording, Recordings
@@ -35,9 +35,10 @@ from agentstream.sdp import (
 )
 from agentstream.sip.grammar import format_host, parse_number
 from agentstream.sip.headers import Reason
+from agentstream.sip.replaces import refer_to
 from agentstream.sip.session import Session
 from agentstream.sip.uac import MAX_FORWARDS
-from agentstream.sip.uri import parse_uri
+from agentstream.sip.uri import Uri, parse_uri
 
 
 @attrs.frozen(eq=False)
@@ -461,20 +462,31 @@ class Leg:
 
     def transfer(self, target: str, timeout_s: float) -> Deferred[TransferEnd]:
         """REFER (RFC 3515). A bare number is one of the caller's own domain."""
-        if not self._is_up or self._transfer is not None:
-            sentence = "the call is not up" if self._transfer is None else "a transfer is under way already"
-            return succeed(TransferEnd(False, 0, sentence))
-        request = self._session.request
-        domain = request.from_.uri.host or self._signalling_host
+        domain = self._session.request.from_.uri.host or self._signalling_host
         is_uri = target.lower().startswith(("sip:", "sips:", "tel:"))
         try:
             uri = parse_uri(target if is_uri else f"sip:{target}@{format_host(domain)}")
         except RemoteProtocolError as error:
             return succeed(TransferEnd(False, 0, error.sentence))
-        self._transfer = Deferred()
-        referred_by = f"<{attrs.evolve(request.to.uri, headers='')}>"
+        return self._refer(uri, timeout_s)
+
+    def hand_over(self, other: Any, timeout_s: float) -> Deferred[TransferEnd]:
+        """REFER to who is at the far end of another leg that is up, whose call with us is replaced (RFC 5589)."""
+        try:
+            uri = refer_to(other.session)
+        except LocalProtocolError as error:
+            return succeed(TransferEnd(False, 0, str(error)))
+        return self._refer(uri, timeout_s)
+
+    def _refer(self, uri: Uri, timeout_s: float) -> Deferred[TransferEnd]:
+        if not self._is_up or self._transfer is not None:
+            sentence = "the call is not up" if self._transfer is None else "a transfer is under way already"
+            return succeed(TransferEnd(False, 0, sentence))
+        waiting: Deferred[TransferEnd] = Deferred()
+        self._transfer = waiting
+        referred_by = f"<{attrs.evolve(self._session.request.to.uri, headers='')}>"
         self._edge.refer(self._session, uri, referred_by, timeout_s)
-        return self._transfer
+        return waiting
 
     def transfer_progressed(self, status: int) -> None:
         """The far end is on its way."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from typing import TYPE_CHECKING
+from urllib.parse import quote
 
 import attrs
 
@@ -11,9 +12,13 @@ from agentstream.errors import LocalProtocolError, RemoteProtocolError
 from agentstream.sip.dialog import Dialog, DialogKey
 from agentstream.sip.grammar import is_token, parse_parameters
 from agentstream.sip.headers import Headers
+from agentstream.sip.uri import Uri
 
 if TYPE_CHECKING:
     from agentstream.sip.session import Session
+
+_UNESCAPED = "[]/?:+$-_.!~*'()"
+"""What stands for itself in a header of a URI, beside letters and digits (RFC 3261 section 25.1, hvalue)."""
 
 
 @attrs.frozen
@@ -89,6 +94,17 @@ def find_replaced(dialogs: Mapping[DialogKey, tuple[Session, Dialog]], replaces:
 
 def require_up(session: Session) -> Replaces:
     """What an attended transfer says of the session that its target is in."""
+    return replacing(_dialog_of(session))
+
+
+def refer_to(session: Session) -> Uri:
+    """Where an attended transfer sends somebody who shall have our place in the session (RFC 5589 section 7): the
+    Contact of its peer, with Replaces among the headers of the URI."""
+    replaces = quote(str(require_up(session)), safe=_UNESCAPED)
+    return attrs.evolve(_dialog_of(session).remote_target, headers=f"Replaces={replaces}")
+
+
+def _dialog_of(session: Session) -> Dialog:
     if session.dialog is None or not session.is_up:
         raise LocalProtocolError("a session that is not up has nothing to replace")
-    return replacing(session.dialog)
+    return session.dialog

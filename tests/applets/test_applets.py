@@ -154,6 +154,31 @@ def test_what_is_asked_of_the_phone_is_done_or_has_failed(
     assert run.line.is_answered and not run.error
 
 
+class TestAttendedTransfer:
+    def test_it_rings_there_first(self) -> None:
+        run = run_applet(transfer, to="alice", attended=True, ring_s=20, timeout_s=10)
+        spec = run.conversation.spec
+        assert (spec.to, spec.timeout_s, spec.hand_over_s) == (("alice",), 20, 10)
+        run.conversation.pick_up()
+        assert run.outcome == ""
+        run.conversation.hang_up()
+        assert run.outcome == "done" and run.line.asked == []
+
+    @pytest.mark.parametrize("outcome", ["busy", "no_answer", "failed"])
+    def test_nobody_answers(self, outcome: str) -> None:
+        run = run_applet(transfer, to="alice", attended=True)
+        run.conversation.refuse(outcome, 480, "480 Not Here")
+        assert run.outcome == "failed" and run.line.asked == []
+
+    @pytest.mark.parametrize("is_up", [False, True])
+    def test_the_caller_hangs_up(self, is_up: bool) -> None:
+        run = run_applet(transfer, to="alice", attended=True)
+        if is_up:
+            run.conversation.pick_up()
+        run.hang_up()
+        assert run.conversation.end is not None and run.is_over
+
+
 class TestConnect:
     @pytest.mark.contract
     def test_4_5_they_talk_and_the_other_end_hangs_up(self) -> None:

@@ -79,6 +79,10 @@ class FakeLeg:
         self.log.append(f"transfer {target} {timeout_s}")
         return succeed(TransferEnd(True, 200, "200 OK"))
 
+    def hand_over(self, other: ILeg, timeout_s: float) -> Deferred[TransferEnd]:
+        self.log.append(f"hand over {timeout_s}")
+        return succeed(TransferEnd(True, 200, "200 OK"))
+
     def play(self, audio: Any) -> Deferred[None]:
         self.log.append(f"play {len(audio)}")
         self.playing.append(Deferred(lambda _: self.log.append("silence")))

@@ -7,7 +7,7 @@ import pytest
 from agentstream.errors import LocalProtocolError, RemoteProtocolError
 from agentstream.sip.events import InviteReceived, RequestRefused
 from agentstream.sip.permissions import Permissions
-from agentstream.sip.replaces import Replaces, parse_replaces, require_up
+from agentstream.sip.replaces import Replaces, parse_replaces, refer_to, require_up
 from agentstream.sip.stack import Session
 from agentstream.sip.uri import parse_uri
 from agentstream.testing.sip_peer import SipPeer, read
@@ -142,6 +142,21 @@ def test_what_we_say_of_a_call_to_whoever_shall_take_it_over(begin: Begin) -> No
     bench.stack.hang_up(session, bench.now)
     with pytest.raises(LocalProtocolError):
         require_up(session)
+
+
+@pytest.mark.rfc(5589)
+@EITHER
+def test_where_somebody_is_sent_to_take_our_place(begin: Begin) -> None:
+    """RFC 3261 section 19.1.1: what would end the header or the URI is escaped."""
+    bench, peer = Bench(), SipPeer()
+    session = begin(bench, peer)
+    assert session.dialog is not None
+    call_id = peer.call_id.replace("@", "%40")
+    tags = f"to-tag%3D{peer.local_tag}%3Bfrom-tag%3D{peer.remote_tag}"
+    assert str(refer_to(session)) == f"{session.dialog.remote_target}?Replaces={call_id}%3B{tags}"
+    bench.stack.hang_up(session, bench.now)
+    with pytest.raises(LocalProtocolError):
+        refer_to(session)
 
 
 def test_supported_says_who_may() -> None:
