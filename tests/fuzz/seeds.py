@@ -56,6 +56,21 @@ HEADERS = (
     b"\x04SIP/2.0/TLS host;rport=;ttl=1",
     b'\x05<sip:a,b@c;lr>, "x, y" <sip:d>, e;f="g,h"',
 )
+EXTENSIONS = (
+    b"\x00425928@bobster.example.org;to-tag=7743;from-tag=6472;early-only",
+    b'\x01"Bob" <sips:bob@example.com;transport=tcp?Replaces=12%40host%3Bto-tag%3D1%3Bfrom-tag%3D2&x=y>;z=1',
+    b"\x01<sip:bob@example.com;method=SUBSCRIBE>",
+    b"\x02SIP/2.0 486 Busy Here\r\nContact: <sip:bob@example.com>\r\n",
+    b"\x03<sip:a@b;x=y?Subject=z>;q=0.7, <tel:+1>;q=1, <http://x>, sip:c@d",
+    b'\x04Digest realm="a, \\"b\\"", nonce="84a4cc6f3082121f", qop="auth,auth-int", algorithm=SHA-256, stale=TRUE,'
+    b' opaque=""',
+    b'\x05Digest username="bob", realm="a", nonce="b", uri="sip:c@d", response="e", algorithm=MD5, qop=auth,'
+    b' nc=00000001, cnonce="f"',
+    b"\x06Signal= 5\r\nDuration= 160\r\n",
+    b"\x06#",
+    b"\x071800;refresher=uac",
+    b'\x08"Alice" <sip:+4930123456@example.com>;reason="no-answer";counter=2, <tel:+1>',
+)
 BOT_MESSAGES = (
     b'{"event":"media","stream_sid":"x","sequence_number":"3","media":{"chunk":"1","timestamp":"0","payload":"AAECAw=="}}',
     b'{"event":"media","media":{"payload":"AAEC\\r\\nAwQF"}}',
@@ -122,6 +137,7 @@ def seeds() -> dict[str, dict[str, bytes]]:
     digits = packets_of_digit("5", 80)
     return {
         "sip_message": sip,
+        "sip_extensions": {str(number): data for number, data in enumerate(EXTENSIONS)},
         "sip_headers": {str(number): data for number, data in enumerate(HEADERS)},
         "sip_uri": {str(number): data for number, data in enumerate(URIS)},
         "sip_stream": {

@@ -28,13 +28,21 @@ from agentstream.sdp import (
 from agentstream.sdp import parse as parse_sdp
 from agentstream.sdp.description import SIZE_LIMIT
 from agentstream.sip.capabilities import inspect
+from agentstream.sip.digest import parse_answer, parse_challenge
 from agentstream.sip.events import InviteReceived, ReinviteReceived
 from agentstream.sip.framing import HEAD_LIMIT, MESSAGE_LIMIT, Framer
 from agentstream.sip.grammar import split_outside
-from agentstream.sip.headers import parse_cseq, parse_name_addr, parse_reason, parse_via, stamp_via
+from agentstream.sip.headers import Headers, parse_cseq, parse_name_addr, parse_reason, parse_via, stamp_via
 from agentstream.sip.hop import Hop, Listener
+from agentstream.sip.identity import read_identity
+from agentstream.sip.info import PLAIN, RELAY, read_digit
 from agentstream.sip.message import Request, Response, build_response
 from agentstream.sip.parser import MalformedRequest, parse_message
+from agentstream.sip.redirect import MOST_CONTACTS, contacts_of
+from agentstream.sip.refer import read_sipfrag
+from agentstream.sip.referred import read_refer_to
+from agentstream.sip.replaces import parse_replaces
+from agentstream.sip.session_timer import LEAST_S, read_min_se, read_session_expires
 from agentstream.sip.stack import Stack
 from agentstream.sip.transactions import server_key
 from agentstream.sip.uri import parse_uri
@@ -71,6 +79,11 @@ SIP_WORDS = (
     *("l:", "Accept: "),
     *("Reason: Q.850;cause=16;text=", "Expires: ", ";tag=", ";branch=", ";rport", ";received=", ";lr", "transport=tcp"),
     *("sip:", "sips:", "tel:+", "[::1]", "[::ffff:1.2.3.4]", "[1:::1.2.3.4]", "%41", "\r\n", "\r\n\r\n", "\r\n ", "<>"),
+)
+EXTENSION_WORDS = (
+    *("Digest ", 'realm="a", ', 'nonce="b"', "qop=auth", "algorithm=SHA-256", "nc=00000001", 'cnonce="', "stale=true"),
+    *('username="', 'uri="sip:', 'response="', ";to-tag=", ";from-tag=", ";early-only", "?Replaces=", "%3B", "%3D"),
+    *("<sip:a@b>", ";q=0.7", ";reason=", ";refresher=uac", "SIP/2.0 200 OK", "Signal=5", "Duration=160", "tel:+1"),
 )
 SDP_WORDS = (
     *("v=0\r\n", "o=- 1 1 IN IP4 127.0.0.1\r\n", "c=IN IP4 127.0.0.1\r\n", "c=IN IP6 ::1\r\n", "t=0 0\r\n", "IP6"),
@@ -190,6 +203,45 @@ def sip_headers(data: bytes) -> None:
                 assert "".join(split_outside(text, ",")).count(",") <= text.count(",")
     except RemoteProtocolError as error:
         assert error.status == 400
+
+
+def sip_extensions(data: bytes) -> None:
+    """What extensions of SIP put into a header or a body: the first byte says which."""
+    text = data[1:].decode("utf-8", "replace").replace("\r", " ").replace("\n", " ")
+    request = Request("REFER", "sip:a@b", Headers([("Refer-To", text)]))
+    try:
+        match data[0] % 9 if data else 0:
+            case 0:
+                replaces = parse_replaces(text)
+                assert parse_replaces(str(replaces)) == replaces
+            case 1:
+                target = read_refer_to(request)
+                assert not target.uri.headers and parse_uri(str(target.uri)) == target.uri
+            case 2:
+                fragment = read_sipfrag(data[1:])
+                assert fragment is None or 100 <= fragment[0] <= 699
+            case 3:
+                found = contacts_of(Response(302, "Moved", Headers([("Contact", text)])))
+                assert len(found) <= MOST_CONTACTS and not any(uri.headers for uri in found)
+            case 4:
+                assert parse_challenge(text).nonce in text.replace("\\", "") or "\\" in text
+            case 5:
+                answer = parse_answer(text)
+                assert parse_answer(str(answer)).user == answer.user
+            case 6:
+                for kind in (RELAY, PLAIN):
+                    digit = read_digit(kind, data[1:])
+                    assert digit is None or (len(digit[0]) == 1 and digit[1] > 0)
+            case 7:
+                headers = Headers([("Session-Expires", text), ("Min-SE", text)])
+                expires = read_session_expires(headers)
+                assert expires is None or expires.interval_s > 0
+                assert read_min_se(headers) >= LEAST_S
+            case _:
+                names = ("P-Asserted-Identity", "Privacy", "Diversion", "History-Info")
+                read_identity(Headers([(name, text) for name in names]))
+    except RemoteProtocolError as error:
+        assert error.status in (400, 416, 603)
 
 
 def sip_uri(data: bytes) -> None:
@@ -392,6 +444,7 @@ class Target:
 TARGETS: dict[str, Target] = {
     "sip_message": Target(sip_message, SIP_WORDS),
     "sip_headers": Target(sip_headers, SIP_WORDS, 400),
+    "sip_extensions": Target(sip_extensions, (*EXTENSION_WORDS, *SIP_WORDS), 400),
     "sip_uri": Target(sip_uri, SIP_WORDS, 300),
     "sip_stream": Target(sip_stream, SIP_WORDS),
     "sip_stack": Target(sip_stack, SIP_WORDS),

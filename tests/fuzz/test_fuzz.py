@@ -42,6 +42,12 @@ class Plant:
 PLANTS = (
     Plant("sip_message", "sip/parser.py", "if len(words) > 1 and len(words[1]) == 3", "if len(words[1]) == 3"),
     Plant("sip_headers", "sip/headers.py", 'if not rest.startswith("<"):', 'if rest[0] != "<":'),
+    Plant(
+        "sip_extensions",
+        "sip/digest.py",
+        'if "realm" not in fields or "nonce" not',
+        'if "realm" not in fields and "nonce" not',
+    ),
     Plant("sip_uri", "sip/grammar.py", "port = parse_number(rest[1:].strip(), 65535)", "port = int(rest[1:])"),
     Plant("sip_stream", "sip/framing.py", "max(0, len(buffer) - 3)", "len(buffer)"),
     Plant("sip_stack", "sip/core.py", "self.invites.pop(transaction, None)", "del self.invites[transaction]"),
