@@ -77,7 +77,7 @@ class TellingPort(Port):
         """The reactor has seen an error and nothing to read, which it takes for the end."""
         self._read_errors()
         if self.connected:
-            self.startReading()  # type: ignore[no-untyped-call]
+            self.startReading()  # type: ignore[no-untyped-call]  # Twisted has no types here
 
     def writeConnectionLost(self, reason: Any = None) -> None:
         """There is no such thing; the interface has it."""

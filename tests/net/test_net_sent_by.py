@@ -47,7 +47,7 @@ def call(house: House, sent_by: bytes) -> Any:
     house.reactor.connectTCP(*US, ClientFactory.forProtocol(lambda: wire), bindAddress=("127.0.0.9", 0))
     house.pass_time(0.01)
     house.send(wire, tcp(SipPeer().invite()).replace(b"TCP 127.0.0.1:5090;", b"TCP " + sent_by + b";", 1))
-    wire.transport.loseConnection()  # type: ignore[union-attr]
+    wire.transport.loseConnection()  # type: ignore[union-attr]  # it is connected here
     house.pass_time(0.1)
     return house.event(InviteReceived).session
 
