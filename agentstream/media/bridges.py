@@ -9,6 +9,8 @@ Rows that both have 16,000 samples a second pass these on as they are, all other
 
 from __future__ import annotations
 
+from collections.abc import Collection
+
 import attrs
 import numpy as np
 import numpy.typing as npt
@@ -141,8 +143,15 @@ def add_passed(passed: Passed, outgoing: Pcm) -> None:
     add_clipped(outgoing, passed.rows, passed.frames)
 
 
-def add_wide(passed: Passed, outgoing: Pcm, wide: WideRows) -> None:
-    """To the rows of 16,000, behind everything that is raised to that."""
-    if len(passed.wide_rows):
-        add_clipped(outgoing, passed.wide_rows, passed.lowered)
-        add_clipped(wide.spoken, passed.wide_rows, passed.wide)
+def add_wide(passed: Passed, outgoing: Pcm, wide: WideRows, apart: Collection[int]) -> None:
+    """To the rows of 16,000, behind everything that is raised to that.
+
+    :param apart: rows that say digits in place of all other sound.
+    """
+    rows, lowered, frames = passed.wide_rows, passed.lowered, passed.wide
+    if apart:
+        is_free = np.isin(rows, list(apart), invert=True)
+        rows, lowered, frames = rows[is_free], lowered[is_free], frames[is_free]
+    if len(rows):
+        add_clipped(outgoing, rows, lowered)
+        add_clipped(wide.spoken, rows, frames)

@@ -307,7 +307,7 @@ class MediaPlane:
                     rate.speak(high, outgoing)
             sent = wide.speak(high, outgoing, exact) if wide is not None and len(wide.rows) else None
             if passed is not None and wide is not None:
-                add_wide(passed, outgoing, wide)
+                add_wide(passed, outgoing, wide, self._tones.rows)
             self._egress.send(high, outgoing, None if sent is None else sent.frames)
             for row in said:
                 self._end_digits(row)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 
 import numpy as np
 import numpy.typing as npt
@@ -57,6 +57,11 @@ class Tones:
     def say(self, row: int, digits: str, duration_ms: int, gap_ms: int) -> None:
         """Send these in place of the row's sound."""
         self._said[row] = frames_of_digits(digits, duration_ms, gap_ms, self._rate_hz)
+
+    @property
+    def rows(self) -> Collection[int]:
+        """Those that say digits in the slot that :meth:`speak` was called for last."""
+        return self._said.keys()
 
     def speak(self, outgoing: Pcm) -> list[int]:
         """Put the next 20 ms of the rows that say digits into ``outgoing``; gives those that had none left."""

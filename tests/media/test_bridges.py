@@ -4,6 +4,7 @@ pairs."""
 from __future__ import annotations
 
 from collections import deque
+from typing import Any
 
 import numpy as np
 import pytest
@@ -13,6 +14,7 @@ from hypothesis import strategies as st
 from agentstream.errors import LocalProtocolError
 from agentstream.media.bridges import DEPTH, QUIET, Bridges, Passed, add_passed
 from tests.media.kit import make_world, ulaw_noise
+from tests.media.test_codecs import G722
 
 ROWS = 5
 
@@ -77,6 +79,25 @@ def test_a_leg_is_in_one_pair() -> None:
     bridges.part(0)
     bridges.part(0)
     assert len(bridges) == 0
+
+
+@pytest.mark.parametrize("codec", [{}, G722], ids=["PCMU", "G722"])
+def test_tones_of_a_digit_are_in_place_of_what_the_other_hears(codec: dict[str, Any]) -> None:
+    """A row of 16,000 samples is no other: what is put over a tone keeps the far end from hearing the digit."""
+    got = []
+    for noise in (b"", bytes(range(160))):
+        world = make_world(4, codecs=("PCMU", "G722"))
+        one, other = (world.call(send_digit_payload_type=None, **codec) for _ in range(2))
+        one.leg.join(other.leg)
+        other.leg.send_digits("5", duration_ms=400)
+        for _ in range(20):
+            if noise:
+                one.send(one.packet(noise, codec.get("send_payload_type", 0)))
+            world.ticks(1)
+        got.append([packet.payload for packet in other.got])
+        world.plane.stop()
+    assert got[0] == got[1]
+    assert len(set(got[0][1:])) > 1
 
 
 def test_sound_passes_beside_what_is_played_and_ends_with_either_leg() -> None:
