@@ -33,6 +33,8 @@ MEASURED = (
     "tests/interop/test_codec_change_baresip.py",
     "tests/interop/test_codecs_baresip.py",
     "tests/interop/test_echo_content.py",
+    "tests/interop/test_failover.py",
+    "tests/interop/test_moving_sipp.py",
     "tests/interop/test_mutated_invites.py",
     "tests/interop/test_quickstart.py",
     "tests/interop/test_relay.py",

@@ -5,7 +5,6 @@ from __future__ import annotations
 import re
 from pathlib import Path
 
-import numpy as np
 import pytest
 
 from tests.certificates import Authority
@@ -14,7 +13,7 @@ from tests.interop.peers.baresip import baresip
 from tests.interop.peers.captures import Capture, rtp_packets
 from tests.interop.peers.programs import SOUNDS
 from tests.interop.peers.server import bot_flow, scripted_bot, server
-from tests.interop.peers.signals import correlation, linear, read_wav
+from tests.interop.peers.signals import best_second, correlation, linear, read_wav, recordings
 
 # Two calls take seconds, and phones take time to start.
 pytestmark = [pytest.mark.peers("baresip", "tcpdump"), pytest.mark.slow]
@@ -46,18 +45,6 @@ RING_BOB = 'name = "NAME"\nstart = "ring"\n[step.ring]\napplet = "connect"\nto =
 
 
 TALK = (("alice", "bob"), ("bob", "alice"))
-
-
-def recordings(folder: Path) -> list[np.ndarray]:
-    """What a phone has heard, a file from each time that it was not on hold."""
-    return [read_wav(path) for path in sorted((folder / "rec").glob("dump-*-dec.wav"))]
-
-
-def best(heard: list[np.ndarray], said: np.ndarray) -> float:
-    """How much the second of what was heard that is most like some second of what was said is like it."""
-    seconds = [sound[at : at + 8000] for sound in heard for at in range(0, len(sound) - 7999, 4000)]
-    pieces = [said[at : at + 8000] for at in range(0, max(1, min(len(said), 40000) - 8000), 800)]
-    return max((correlation(second, piece) for second in seconds for piece in pieces), default=0.0)
 
 
 @pytest.mark.rfc(3515)
@@ -94,8 +81,9 @@ def test_it_registers_over_tls_talks_by_srtp_and_is_transferred_to_a_second_phon
             alice.hold()
             log.wait_for("media_agreed.* may_send=False may_receive=True")
             alice.pass_time(0.5)
+            held = len(log.lines)
             alice.resume()
-            log.wait_for("media_agreed.* may_send=True may_receive=True", after=len(log.lines) - 1)
+            log.wait_for("media_agreed.* may_send=True may_receive=True", after=held)
             alice.pass_time(0.5)
             before = len(log.lines)
             alice.press("5")
@@ -112,7 +100,7 @@ def test_it_registers_over_tls_talks_by_srtp_and_is_transferred_to_a_second_phon
         packets = [packet for packet in rtp_packets(capture.datagrams()) if len(packet.payload) > 100]
         lines = list(log.lines)
     said = {name: read_wav(path) for name, path in (("alice", ALICE), ("bob", BOB))}
-    likeness = {f"{name} hears {who}": best(heard[name], said[who]) for name, who in (("alice", "alice"), *TALK)}
+    likeness = {f"{name} hears {who}": best_second(heard[name], said[who]) for name, who in (("alice", "alice"), *TALK)}
     report.figure(
         "a phone and a bot, then two phones, over TLS by SRTP: "
         + ", ".join(f"{name} {value:.3f}" for name, value in likeness.items())

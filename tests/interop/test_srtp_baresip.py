@@ -14,7 +14,7 @@ from tests.interop.peers.baresip import baresip
 from tests.interop.peers.captures import Capture, RtpPacket, rtp_packets
 from tests.interop.peers.programs import SOUNDS
 from tests.interop.peers.server import bot_flow, echo_bot, server
-from tests.interop.peers.signals import correlation, linear, read_wav
+from tests.interop.peers.signals import best_second, correlation, linear, read_wav, recordings
 
 # A call takes seconds, and the phone takes time to start.
 pytestmark = [pytest.mark.peers("baresip", "tcpdump"), pytest.mark.slow]
@@ -54,14 +54,15 @@ def test_a_bot_is_called_with_mandatory_srtp_over_tls(tmp_path: Path) -> None:
         phone.hold()
         one.program.wait_for("media_agreed.* may_send=False may_receive=True")
         phone.pass_time(0.5)
+        held = len(one.program.lines)
         phone.resume()
-        one.program.wait_for("media_agreed.* may_send=True may_receive=True.*", after=len(one.program.lines) - 1)
+        one.program.wait_for("media_agreed.* may_send=True may_receive=True", after=held)
         phone.pass_time(1.5)
         phone.hang_up()
         phone.wait_for("CALL_CLOSED")
         one.program.wait_for("leg_ended")
         packets = list(rtp_packets(capture.datagrams()))
-        heard = [read_wav(path) for path in (phone.folder / "rec").glob("dump-*-dec.wav")]  # one until the hold
+        heard = recordings(phone.folder)
         lines = list(one.program.lines)
     agreed = [found[1] for line in lines if (found := re.search(r"media_agreed.* srtp=(\S+)", line))]
     assert len(agreed) == 3 and len(set(agreed)) == 1 and agreed[0], agreed
@@ -70,9 +71,7 @@ def test_a_bot_is_called_with_mandatory_srtp_over_tls(tmp_path: Path) -> None:
     assert "authentication tag" not in ended and "came before" not in ended, ended
     assert re.search("rtp_rtcp_received=[1-9]", ended), ended
     assert not [line for line in lines if "whoever can read its SIP" in line]
-    seconds = [sound[at : at + 8000] for sound in heard for at in range(0, len(sound) - 7999, 4000)]
-    pieces = [said[at : at + 8000] for at in range(0, 3 * 8000, 800)]
-    echo = max(correlation(second, piece) for second in seconds for piece in pieces)
+    echo = best_second(heard, said)
     report.figure(f"baresip over TLS with {agreed[0]}: the echo correlates {echo:.3f} with what was said")
     assert echo > 0.8
     out = [packet for packet in packets if one.first_port <= packet.source[1] <= one.last_port]

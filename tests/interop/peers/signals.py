@@ -132,3 +132,15 @@ def encode(samples: Samples, payload_type: int) -> bytes:
     right = np.clip(np.searchsorted(levels, samples), 1, 255)
     nearer = np.where(samples - levels[right - 1] <= levels[right] - samples, right - 1, right)
     return order[nearer].astype(np.uint8).tobytes()
+
+
+def recordings(folder: Path) -> list[Samples]:
+    """What the baresip of this folder has heard, a file from each time that it was not on hold."""
+    return [read_wav(path) for path in sorted((folder / "rec").glob("dump-*-dec.wav"))]
+
+
+def best_second(heard: list[Samples], said: Samples) -> float:
+    """How much the second of what was heard that is most like some second of what was said is like it."""
+    seconds = [sound[at : at + 8000] for sound in heard for at in range(0, len(sound) - 7999, 4000)]
+    pieces = [said[at : at + 8000] for at in range(0, max(1, min(len(said), 40000) - 8000), 800)]
+    return max((correlation(second, piece) for second in seconds for piece in pieces), default=0.0)

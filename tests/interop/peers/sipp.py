@@ -7,9 +7,13 @@ What bites in SIPp 3.6.1: ``rtp_stream`` reads raw codec bytes, and all its call
 from __future__ import annotations
 
 import re
+import threading
+import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
+
+import pytest
 
 from tests.interop.peers import report
 from tests.interop.peers.programs import Program, free_udp_block, free_udp_port, require
@@ -212,4 +216,17 @@ def sipp(
         address,
     ]
     with Program("sipp", [str(argument) for argument in arguments], cwd=folder) as program:
+        if transport.startswith("u"):
+            _wait_until_bound(program, port)
         yield Sipp(program, folder, calls, port, media_port)
+
+
+def _wait_until_bound(program: Program, port: int, within_s: float = 10.0) -> None:
+    """Until it has its port: what came before that would be refused by ICMP, and nobody rings again."""
+    deadline, pause = time.monotonic() + within_s, threading.Event()
+    while program.process.poll() is None:
+        if any(f":{port:04X} " in table.read_text() for table in Path("/proc/net").glob("udp*")):
+            return
+        if time.monotonic() > deadline:
+            pytest.fail(f"SIPp has not bound port {port} within {within_s:g} s; it printed:\n{program.output[-3000:]}")
+        pause.wait(0.01)
