@@ -25,6 +25,8 @@ from twisted.internet.task import Clock
 from twisted.logger import LogEvent, LogLevel, formatEvent, globalLogPublisher
 from twisted.python.failure import Failure
 
+import applets
+
 pytest_plugins = ("tests.overlap",)
 
 settings.register_profile(
@@ -142,6 +144,17 @@ def clock() -> Iterator[Clock]:
     left = [str(call) for call in clock.getDelayedCalls()]
     if left:
         pytest.fail(f"Delayed calls were left on the clock: {left}", pytrace=False)
+
+
+@pytest.fixture
+def drop_ins() -> Iterator[None]:
+    """Folders of drop-ins that a test has searched, and what it found there, are forgotten again."""
+    path, modules = list(applets.__path__), set(sys.modules)
+    yield
+    applets.__path__[:] = path
+    for name in set(sys.modules) - modules:
+        if name.startswith("applets."):
+            del sys.modules[name]
 
 
 def find_peer(name: str) -> str:

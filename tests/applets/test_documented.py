@@ -7,7 +7,6 @@ import shutil
 import subprocess
 import sys
 import tomllib
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -39,17 +38,14 @@ def block(page: str, language: str) -> str:
 
 
 @pytest.fixture
-def documented(tmp_path: Path) -> Iterator[dict[str, Any]]:
+def documented(tmp_path: Path, drop_ins: None) -> dict[str, Any]:
     """The applets that there are when the page's drop-in is one of them; sounds lie beside it."""
-    path = list(applets.__path__)
     (tmp_path / "ask.py").write_text(block("applets.md", "python"))
     for name in ("question", "welcome", "sorry"):
         soundfile.write(tmp_path / f"{name}.wav", np.zeros(800, np.int16), 8000)
     registry = find_applets([tmp_path])
     assert registry.problems == []
-    yield registry.applets
-    applets.__path__[:] = path
-    del sys.modules["applets.ask"]
+    return registry.applets
 
 
 def test_the_worked_example_is_under_40_lines() -> None:

@@ -7,12 +7,10 @@ import json
 import re
 import subprocess
 import sys
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
-import applets
 from agentstream.cli.applet_kinds import KINDS
 from agentstream.cli.commands import main
 from agentstream.flow.loader import load
@@ -25,15 +23,10 @@ ROOT = Path(__file__).parents[2]
 
 
 @pytest.fixture(autouse=True)
-def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, drop_ins: None) -> Path:
     """An empty working directory; drop-ins that were found in it are forgotten again."""
     monkeypatch.chdir(tmp_path)
-    path, modules = list(applets.__path__), set(sys.modules)
-    yield tmp_path
-    applets.__path__[:] = path
-    for name in set(sys.modules) - modules:
-        if name.startswith("applets."):
-            del sys.modules[name]
+    return tmp_path
 
 
 def config_of(folder: Path, *paths: str) -> Path:

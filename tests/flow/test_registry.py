@@ -2,13 +2,10 @@
 
 from __future__ import annotations
 
-import sys
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
-import applets
 from agentstream.flow.registry import Registry, find_applets
 
 GOOD = """
@@ -45,14 +42,9 @@ thing = Thing()
 
 
 @pytest.fixture
-def folder(tmp_path: Path) -> Iterator[Path]:
+def folder(tmp_path: Path, drop_ins: None) -> Path:
     """An empty folder of drop-ins that is forgotten afterwards."""
-    path, modules = list(applets.__path__), set(sys.modules)
-    yield tmp_path
-    applets.__path__[:] = path
-    for name in set(sys.modules) - modules:
-        if name.startswith("applets."):
-            del sys.modules[name]
+    return tmp_path
 
 
 def find(folder: Path, **modules: str) -> Registry:

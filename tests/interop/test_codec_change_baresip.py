@@ -24,10 +24,9 @@ OFFERS_ANEW = '''
 
 import attrs
 from twisted.internet.defer import succeed
-from twisted.plugin import IPlugin
 from zope.interface import implementer
 
-from agentstream.interfaces import IApplet, IRun, Outcome
+from agentstream.interfaces import Applet, IRun, Outcome
 
 
 @attrs.frozen
@@ -39,6 +38,7 @@ class Options:
 @attrs.define
 class Run:
     call: object
+    options: Options
 
     def start(self):
         from twisted.internet import reactor
@@ -50,20 +50,7 @@ class Run:
         pass
 
 
-@implementer(IPlugin, IApplet)
-@attrs.frozen
-class OffersAnew:
-    name = "offers_anew"
-    options = Options
-    outcomes = (Outcome("done"),)
-    needs_answer = True
-    after_hangup = False
-
-    def open(self, call, options):
-        return Run(call)
-
-
-offers_anew = OffersAnew()
+offers_anew = Applet(name="offers_anew", options=Options, run=Run, outcomes=(Outcome("done"),))
 '''
 
 FLOW = """

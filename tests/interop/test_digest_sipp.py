@@ -7,13 +7,12 @@ from pathlib import Path
 import pytest
 
 from tests.interop.peers import sipp as s
-from tests.interop.peers.house import GOODBYE
+from tests.interop.peers.house import ECHO, GOODBYE
 from tests.interop.peers.server import Server, server
 
 # A call takes seconds, and programs take time to start.
 pytestmark = [pytest.mark.peers("sipp"), pytest.mark.slow]
 
-ECHO = 'name = "NAME"\nstart = "test"\n[step.test]\napplet = "echo"\n'
 FLOWS = {"echo": ECHO, "goodbye": GOODBYE}
 ROUTES = [(name, name) for name in FLOWS]
 # SIPp 3.6.1 knows MD5, and takes the first challenge there is.

@@ -15,13 +15,13 @@ import pytest
 
 from tests.interop.peers import report
 from tests.interop.peers import sipp as s
+from tests.interop.peers.house import ECHO
 from tests.interop.peers.kamailio import Kamailio, kamailio
 from tests.interop.peers.server import Server, server
 
 # Calls take seconds, and programs take time to start.
 pytestmark = [pytest.mark.peers("kamailio", "sipp"), pytest.mark.slow, pytest.mark.rfc(3261)]
 
-ECHO = 'name = "NAME"\nstart = "test"\n[step.test]\napplet = "echo"\n'
 UP, DOWN = "AP", "IP"
 WITHIN_S = 5.0
 """A question a second, and one answer of 503 is enough."""

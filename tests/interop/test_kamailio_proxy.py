@@ -17,7 +17,7 @@ from tests.certificates import Authority
 from tests.interop.peers import report
 from tests.interop.peers import sipp as s
 from tests.interop.peers.baresip import baresip
-from tests.interop.peers.house import GOODBYE
+from tests.interop.peers.house import ECHO, GOODBYE
 from tests.interop.peers.kamailio import Kamailio, Secured, kamailio
 from tests.interop.peers.programs import SOUNDS, require
 from tests.interop.peers.server import Server, server
@@ -25,7 +25,6 @@ from tests.interop.peers.server import Server, server
 # Calls take seconds, and programs take time to start.
 pytestmark = [pytest.mark.peers("kamailio", "sipp"), pytest.mark.slow, pytest.mark.rfc(3261)]
 
-ECHO = 'name = "NAME"\nstart = "test"\n[step.test]\napplet = "echo"\n'
 HOLDING = """
 name = "NAME"
 start = "hold"

@@ -9,7 +9,7 @@ import pytest
 from tests.certificates import Authority
 from tests.interop.peers import report
 from tests.interop.peers.baresip import baresip
-from tests.interop.peers.house import GOODBYE
+from tests.interop.peers.house import ECHO, GOODBYE
 from tests.interop.peers.programs import SOUNDS
 from tests.interop.peers.server import server
 
@@ -18,7 +18,6 @@ pytestmark = [pytest.mark.peers("baresip"), pytest.mark.slow]
 
 # baresip 1.0 knows MD5, and gives up where any other algorithm is named.
 PHONES = '[access]\nalgorithms = ["MD5"]\n[[phone]]\nuser = "alice"\npassword = "very-secret"\n'
-ECHO = 'name = "NAME"\nstart = "test"\n[step.test]\napplet = "echo"\n'
 ACCOUNT = ";auth_user=alice;auth_pass={}"
 
 

@@ -161,10 +161,9 @@ RINGING = '''\
 
 import attrs
 from twisted.internet.defer import Deferred
-from twisted.plugin import IPlugin
 from zope.interface import implementer
 
-from agentstream.interfaces import IApplet, IRun, Outcome
+from agentstream.interfaces import Applet, IRun, Outcome
 
 
 @attrs.frozen
@@ -182,19 +181,13 @@ class Run:
         self.over.callback("done")
 
 
-@implementer(IPlugin, IApplet)
-class Ringing:
-    name = "ringing"
-    options = Options
-    outcomes = (Outcome("done", "The caller gave up."),)
-    needs_answer = False
-    after_hangup = False
-
-    def open(self, call, options):
-        return Run()
-
-
-ringing = Ringing()
+ringing = Applet(
+    name="ringing",
+    options=Options,
+    run=lambda call, options: Run(),
+    outcomes=(Outcome("done", "The caller gave up."),),
+    needs_answer=False,
+)
 '''
 
 

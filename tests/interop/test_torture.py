@@ -10,6 +10,7 @@ import pytest
 
 from agentstream.testing.sip_peer import SipPeer, read
 from tests.interop.peers import report
+from tests.interop.peers.house import ECHO
 from tests.interop.peers.server import server
 from tests.sip.torture import FOLDER, FRIENDS, WAYS, Message, Table, messages
 
@@ -20,7 +21,6 @@ if not FOLDER.is_dir():
     pytest.skip("the folder shared/sip-torture with the messages is not beside the repository", allow_module_level=True)
 
 ANSWER_S = 3.0
-ECHO = 'name = "NAME"\nstart = "echo"\n[step.echo]\napplet = "echo"\n'
 MORE = f"""\
 [node]
 drain_s = 1

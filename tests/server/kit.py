@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
+from twisted.logger import LogEvent, eventAsText
 
 from agentstream.audio import g711
 from agentstream.testing.phone import speech
@@ -47,3 +48,17 @@ def without_lead(pcm_bytes: bytes) -> bytes:
     """What a bot heard, from the first sample that is not silence."""
     found = np.flatnonzero(np.frombuffer(pcm_bytes, "<i2"))
     return pcm_bytes[2 * int(found[0]) :] if len(found) else b""
+
+
+class Everything:
+    """What is logged, at every level, with tracebacks and every field's repr."""
+
+    def __init__(self) -> None:
+        self.text = ""
+
+    def __call__(self, event: LogEvent) -> None:
+        self.text += eventAsText(event) + "\n"
+        fields = {name: value for name, value in event.items() if not name.startswith("log_") and name != "timeline"}
+        self.text += f"{fields!r}\n"
+        if "timeline" in event:
+            self.text += f"{event['timeline']!r}\n"

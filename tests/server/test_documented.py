@@ -4,14 +4,11 @@ from __future__ import annotations
 
 import inspect
 import re
-import sys
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-import applets
 from agentstream.testing import bots, hostile_bots
 from agentstream.testing.applet import AppletRun
 from agentstream.testing.phone import Phone
@@ -24,16 +21,13 @@ TESTS = [(number, name) for number, text in enumerate(EXAMPLES) for name in re.f
 
 
 @pytest.fixture
-def folder(tmp_path: Path) -> Iterator[Path]:
+def folder(tmp_path: Path, drop_ins: None) -> Path:
     """A folder with the drop-in of docs/applets.md in it, and one for its tests."""
-    path = list(applets.__path__)
     example = re.search(r"## A whole one.*?```python\n(.*?)```", (DOCS / "applets.md").read_text(), re.DOTALL)
     assert example is not None
     (tmp_path / "ask.py").write_text(example[1])
     (tmp_path / "tests").mkdir()
-    yield tmp_path
-    applets.__path__[:] = path
-    sys.modules.pop("applets.ask", None)
+    return tmp_path
 
 
 @pytest.mark.parametrize(("number", "name"), TESTS, ids=[name for _, name in TESTS])

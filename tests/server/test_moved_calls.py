@@ -18,9 +18,8 @@ TELLS = '''
 """Writes down what a call says of its caller, and of its end."""
 import attrs
 from twisted.internet.defer import Deferred, succeed
-from twisted.plugin import IPlugin
 from zope.interface import implementer
-from agentstream.interfaces import IApplet, IRun, Outcome
+from agentstream.interfaces import Applet, IRun, Outcome
 
 @attrs.frozen
 class Options:
@@ -30,6 +29,7 @@ class Options:
 @attrs.define
 class Run:
     call: object
+    options: Options
 
     def start(self):
         identity = self.call.identity
@@ -47,15 +47,9 @@ class Run:
     def stop(self, reason):
         pass
 
-@implementer(IPlugin, IApplet)
-class Tells:
-    name, options, needs_answer, after_hangup = "tells", Options, False, True
-    outcomes = (Outcome("done"),)
-
-    def open(self, call, options):
-        return Run(call)
-
-tells = Tells()
+tells = Applet(
+    name="tells", options=Options, run=Run, outcomes=(Outcome("done"),), needs_answer=False, after_hangup=True
+)
 '''
 
 

@@ -77,9 +77,8 @@ WHO = '''
 """who: notes whose call it is."""
 import attrs
 from twisted.internet.defer import succeed
-from twisted.plugin import IPlugin
 from zope.interface import implementer
-from agentstream.interfaces import IApplet, IRun, Outcome
+from agentstream.interfaces import Applet, IRun, Outcome
 
 @attrs.frozen
 class Options:
@@ -87,7 +86,7 @@ class Options:
 
 @implementer(IRun)
 class Run:
-    def __init__(self, call):
+    def __init__(self, call, options):
         self.call = call
     def start(self):
         self.call.event("who", phone=self.call.phone, trunk=self.call.trunk, caller=self.call.caller)
@@ -95,17 +94,7 @@ class Run:
     def stop(self, reason):
         pass
 
-@implementer(IPlugin, IApplet)
-class Who:
-    name = "who"
-    options = Options
-    outcomes = (Outcome("done"),)
-    needs_answer = False
-    after_hangup = False
-    def open(self, call, options):
-        return Run(call)
-
-who = Who()
+who = Applet(name="who", options=Options, run=Run, outcomes=(Outcome("done"),), needs_answer=False)
 '''
 
 

@@ -15,7 +15,6 @@ from typing import Any
 
 import attrs
 import pytest
-from twisted.logger import LogEvent, eventAsText, globalLogPublisher
 
 from agentstream.cli import check
 from agentstream.config.model import Config
@@ -25,6 +24,7 @@ from agentstream.testing.server import ServerUnderTest, to_toml
 from agentstream.testing.sip_peer import Received
 from agentstream.testing.web import Answer, Asked
 from tests.conftest import LoggedFailures
+from tests.server.kit import Everything
 from tests.server.test_phones import register
 from tests.server.test_registrations import Registrar
 
@@ -78,28 +78,6 @@ def _class_of(hint: Any) -> Any:
 
 def test_they_are_planted_wherever_the_config_has_one() -> None:
     assert secret_settings() == {"trunk.password", "phone.password"}
-
-
-class Everything:
-    """What is logged, at every level, with tracebacks and every field's repr."""
-
-    def __init__(self) -> None:
-        self.text = ""
-
-    def __call__(self, event: LogEvent) -> None:
-        self.text += eventAsText(event) + "\n"
-        fields = {name: value for name, value in event.items() if not name.startswith("log_") and name != "timeline"}
-        self.text += f"{fields!r}\n"
-        if "timeline" in event:
-            self.text += f"{event['timeline']!r}\n"
-
-
-@pytest.fixture
-def everything() -> Iterator[Everything]:
-    found = Everything()
-    globalLogPublisher.addObserver(found)
-    yield found
-    globalLogPublisher.removeObserver(found)
 
 
 def answers() -> Iterator[Answer]:
@@ -246,6 +224,16 @@ URLS = [
 ]
 
 
+def checked(file: Path) -> tuple[int, str]:
+    """What ``agentstream check`` ends with, and all that it prints."""
+    parser = argparse.ArgumentParser()
+    check.add_arguments(parser)
+    out = io.StringIO()
+    with contextlib.redirect_stdout(out), contextlib.redirect_stderr(out):
+        status = check.run(parser.parse_args([str(file)]))
+    return status, out.getvalue()
+
+
 @pytest.mark.parametrize("case", range(len(SLIPS) + len(URLS) + 1))
 def test_check_shows_none(tmp_path: Path, case: int, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv(f"{MARK.upper()}_OF_CAROL", f"{MARK}-of-carol")
@@ -261,12 +249,7 @@ def test_check_shows_none(tmp_path: Path, case: int, monkeypatch: pytest.MonkeyP
         flow = {"name": "main", "start": "bot", "step": {"bot": {"applet": "voicebot", "url": url, "codec": "mulaw"}}}
     (tmp_path / "agentstream.toml").write_text(to_toml(config))
     (tmp_path / "flows" / "main.toml").write_text(to_toml(flow))
-    parser = argparse.ArgumentParser()
-    check.add_arguments(parser)
-    out, err = io.StringIO(), io.StringIO()
-    with contextlib.redirect_stdout(out), contextlib.redirect_stderr(err):
-        status = check.run(parser.parse_args([str(tmp_path / "agentstream.toml")]))
-    said = out.getvalue() + err.getvalue()
+    status, said = checked(tmp_path / "agentstream.toml")
     assert said
     is_wrong = case < len(SLIPS) + len(URLS) - 2
     assert status == (1 if is_wrong else 0), said
@@ -276,9 +259,6 @@ def test_check_shows_none(tmp_path: Path, case: int, monkeypatch: pytest.MonkeyP
 @pytest.mark.parametrize("text", ['password = "5ecre7', 'password = "5ecre7\\q"', "password = 5ecre7"])
 def test_a_file_that_is_no_toml_is_not_quoted(tmp_path: Path, text: str) -> None:
     (tmp_path / "agentstream.toml").write_text(f'[[phone]]\nuser = "a"\n{text}\n')
-    parser = argparse.ArgumentParser()
-    check.add_arguments(parser)
-    out, err = io.StringIO(), io.StringIO()
-    with contextlib.redirect_stdout(out), contextlib.redirect_stderr(err):
-        assert check.run(parser.parse_args([str(tmp_path / "agentstream.toml")])) == 1
-    assert_clean("check", out.getvalue() + err.getvalue())
+    status, said = checked(tmp_path / "agentstream.toml")
+    assert status == 1 and said
+    assert_clean("check", said)

@@ -13,9 +13,8 @@ WAITING = '''
 """Waits before the call is answered."""
 import attrs
 from twisted.internet.defer import Deferred
-from twisted.plugin import IPlugin
 from zope.interface import implementer
-from agentstream.interfaces import IApplet, IRun, Outcome
+from agentstream.interfaces import Applet, IRun, Outcome
 
 @attrs.frozen
 class Options:
@@ -30,15 +29,13 @@ class Run:
     def stop(self, reason):
         self.done.callback("done")
 
-@implementer(IPlugin, IApplet)
-class Wait:
-    name, options, needs_answer, after_hangup = "wait", Options, False, False
-    outcomes = (Outcome("done"),)
-
-    def open(self, call, options):
-        return Run()
-
-wait = Wait()
+wait = Applet(
+    name="wait",
+    options=Options,
+    run=lambda call, options: Run(),
+    outcomes=(Outcome("done"),),
+    needs_answer=False,
+)
 '''
 WAITING_FLOW = {"start": "wait", "step": {"wait": {"applet": "wait"}}}
 VIDEO = (

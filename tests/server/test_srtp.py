@@ -4,18 +4,16 @@ from __future__ import annotations
 
 import base64
 import re
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
-from twisted.logger import LogEvent, formatEvent, globalLogPublisher
 
 from agentstream.flow.loader import examine
 from agentstream.testing.bots import Echo
 from agentstream.testing.phone import KEY_BYTES, Phone, speech
 from agentstream.testing.server import ServerUnderTest
-from tests.server.kit import bot_flow
+from tests.server.kit import Everything, bot_flow
 from tests.server.test_connect import caller_of, connect_flow, hears, registered
 from tests.server.test_connect import server as connecting
 
@@ -179,19 +177,7 @@ def test_our_own_hold_keeps_the_key() -> None:
         server.advance(0.1)
 
 
-@pytest.fixture
-def everything_logged() -> Iterator[list[str]]:
-    lines: list[str] = []
-
-    def observe(event: LogEvent) -> None:
-        lines.append(f"{formatEvent(event)} {event}")
-
-    globalLogPublisher.addObserver(observe)
-    yield lines
-    globalLogPublisher.removeObserver(observe)
-
-
-def test_no_key_is_written_down_anywhere(tmp_path: Path, everything_logged: list[str]) -> None:
+def test_no_key_is_written_down_anywhere(tmp_path: Path, everything: Everything) -> None:
     more = {"sip": {"trace": True, "trace_file": str(tmp_path / "sip.log")}}
     with ServerUnderTest(bot_flow(), trunk("required", **more)) as server:
         server.bot(Echo)
@@ -200,13 +186,13 @@ def test_no_key_is_written_down_anywhere(tmp_path: Path, everything_logged: list
         assert theirs is not None
         keys = [phone.srtp_key, theirs[1]]
         (call,) = server.service.switchboard.calls.values()
-        everything_logged += [repr(call.leg._plan), repr(call.leg._local)]
+        shapes = f"{call.leg._plan!r} {call.leg._local!r}"
         phone.hang_up()
         server.advance(0.1)
         timeline = " ".join(repr(event) for event in server.timeline)
     trace = (tmp_path / "sip.log").read_text()
     assert trace.count("inline:***") == 2
-    for text in (trace, timeline, "\n".join(everything_logged)):
+    for text in (trace, timeline, shapes, everything.text):
         for key in keys:
             for shown in (base64.b64encode(key).decode(), key.hex(), repr(key), repr(key)[2:-1]):
                 assert shown not in text

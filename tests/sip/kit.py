@@ -84,6 +84,15 @@ class Bench:
         self.now = end
         return out
 
+    def next_sent(self) -> list[bytes]:
+        """Let time pass until something is sent."""
+        while not (sent := self.sent()):
+            deadline = self.stack.next_timer()
+            assert deadline is not None, "nothing is left that would be sent"
+            self.now = max(self.now, deadline)
+            self.stack.handle_timer(self.now)
+        return sent
+
     def settle(self) -> None:
         """Let all timers run out, and see that nothing is left."""
         for _ in range(10_000):

@@ -22,6 +22,8 @@ class House:
 
 SCRIPTS = ("echo", "listen", "barge-in", "close", "break", "trouble")
 
+ECHO = 'name = "NAME"\nstart = "test"\n[step.test]\napplet = "echo"\n'
+
 GOODBYE = f"""\
 name = "NAME"
 start = "say"
