@@ -177,6 +177,7 @@ class Phone:
         self.takes_calls = False
         self.invite: Received | None = None
         self.invite_data = b""
+        self._has_answered = False
         self.reply_headers = ""
         self.credentials = credentials
         self._invited: tuple[bytes, str] | None = None
@@ -241,6 +242,7 @@ class Phone:
 
     def _reply(self, status: int, phrase: str, *, has_sound: bool, headers: str) -> None:
         sdp = self.description() if has_sound else b""
+        self._has_answered = status >= 200
         self.send(self.sip.respond(self.invite_data, status, phrase, sdp, headers))
 
     def reinvite(self, direction: str = "sendrecv", *, sdp: bytes | None = None) -> None:
@@ -355,8 +357,9 @@ class Phone:
             self._called(data, request)
         elif request.method == "CANCEL" and self.takes_calls:
             self.send(self.sip.respond(data, 200))
-            self.refuse(487, "Request Terminated")
-            self.ended_by = "server"
+            if not self._has_answered:  # RFC 3261 section 9.2: else it has no effect
+                self.refuse(487, "Request Terminated")
+                self.ended_by = "server"
         elif request.method in self.serves:
             is_offer = bool(request.body) and request.header("content-type") == "application/sdp"
             if is_offer:
@@ -370,6 +373,7 @@ class Phone:
         if self.invite is not None and invite.header("via") == self.invite.header("via"):
             return  # it has been here before
         self.invite, self.invite_data = invite, data
+        self._has_answered = False
         self.ended_by = ""
         self.answer = Description.read(invite.body)
         self.sip.called_by(data)

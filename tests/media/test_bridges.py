@@ -112,10 +112,13 @@ def test_sound_passes_beside_what_is_played_and_ends_with_either_leg() -> None:
     assert b"".join(bytes(frame) for frame in said) in other.heard()
     other.leg.close()
     assert len(world.plane.bridges) == 0
-    part()
     third = world.call()
-    assert third.leg.join(one.leg) is not None
+    part_third = third.leg.join(one.leg)
+    part()  # of what is over already: neither row is that pair's any more
     assert len(world.plane.bridges) == 1
+    part_third()
+    assert len(world.plane.bridges) == 0
+    third.leg.join(one.leg)
     one.leg.close()
     third.leg.close()
     world.plane.stop()

@@ -8,8 +8,9 @@ import numpy as np
 from twisted.logger import LogEvent, eventAsText
 
 from agentstream.audio import g711
-from agentstream.testing.phone import speech
+from agentstream.testing.phone import Phone, speech
 from agentstream.testing.server import ServerUnderTest
+from agentstream.testing.sip_peer import authorization
 
 URL = "ws://127.0.0.1:5001/media?sample-rate=8000"
 TICK_S = 0.02
@@ -48,6 +49,29 @@ def without_lead(pcm_bytes: bytes) -> bytes:
     """What a bot heard, from the first sample that is not silence."""
     found = np.flatnonzero(np.frombuffer(pcm_bytes, "<i2"))
     return pcm_bytes[2 * int(found[0]) :] if len(found) else b""
+
+
+def register(
+    one: ServerUnderTest,
+    phone: Phone,
+    password: str = "very-secret",
+    expires: int = 600,
+    *,
+    user: str = "alice",
+    headers: str = "",
+) -> int:
+    """The status of a REGISTER with these credentials.
+
+    :param headers: more lines of it.
+    """
+    phone.sip.called = user
+    phone.send(phone.sip.request("REGISTER", uri="sip:here", headers=headers))
+    one.advance(0.1)
+    proof = authorization(phone.replies[-1].headers("www-authenticate"), user, password, "REGISTER", "sip:here")
+    lines = f"{headers}Expires: {expires}\r\nAuthorization: {proof}\r\n"
+    phone.send(phone.sip.request("REGISTER", uri="sip:here", headers=lines))
+    one.advance(0.1)
+    return phone.replies[-1].status
 
 
 class Everything:

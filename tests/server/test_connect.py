@@ -14,10 +14,16 @@ import soundfile
 
 from agentstream.audio.codecs import codec_named
 from agentstream.audio.tones import tone
+from agentstream.flow.call import Call
+from agentstream.flow.connecting import Connection, DigitRelay, Looped
+from agentstream.flow.dialer import Dialing
+from agentstream.flow.leg import Leg
+from agentstream.flow.outgoing_leg import OutgoingLeg
+from agentstream.flow.ring import Ring
+from agentstream.media.leg import MediaLeg
 from agentstream.testing.phone import DIGIT_TYPE, Phone, speech
 from agentstream.testing.server import ServerUnderTest
-from agentstream.testing.sip_peer import authorization
-from tests.server.kit import pcm, samples
+from tests.server.kit import pcm, register, samples
 from tests.streams.kit import sound_of
 
 CARRIER = {"name": "carrier", "address": ["127.0.0.2"]}
@@ -41,18 +47,17 @@ def server(flow: dict[str, Any], *users: str, tmp: Any = None, **more: Any) -> S
     return ServerUnderTest(flow, config, sounds=SOUNDS)
 
 
-def registered(one: ServerUnderTest, host: str, user: str = "alice", headers: str = "", **options: Any) -> Phone:
-    """A phone of this user that waits for calls."""
+def registered(
+    one: ServerUnderTest, host: str, user: str = "alice", headers: str = "", contact: str = "", **options: Any
+) -> Phone:
+    """A phone of this user that waits for calls.
+
+    :param contact: the host of its Contact, where that is another.
+    """
     phone = one.phone(host=host, user=user, **options)
     phone.takes_calls = True
-    phone.sip.called = user
-    phone.send(phone.sip.request("REGISTER", uri="sip:here", headers=headers))
-    one.advance(0.1)
-    proof = authorization(phone.replies[-1].headers("www-authenticate"), user, PASSWORD, "REGISTER", "sip:here")
-    lines = f"{headers}Expires: 600\r\nAuthorization: {proof}\r\n"
-    phone.send(phone.sip.request("REGISTER", uri="sip:here", headers=lines))
-    one.advance(0.1)
-    assert phone.replies[-1].status == 200
+    phone.sip.host = contact or phone.sip.host
+    assert register(one, phone, PASSWORD, user=user, headers=headers) == 200
     return phone
 
 
@@ -162,6 +167,23 @@ def test_the_caller_gives_up_while_it_rings_and_the_phone_is_cancelled() -> None
         assert end.fields["outcome"] == "no_answer"
 
 
+@pytest.mark.rfc(3261)
+def test_the_caller_gives_up_while_an_answer_is_on_its_way() -> None:
+    """9.1: what was answered before our CANCEL came is a call; nobody is here for it any more."""
+    with server(connect_flow()) as one:
+        alice = registered(one, "127.0.0.9")
+        caller = caller_of(one)
+        alice.ring()
+        one.advance(0.1)
+        one.reactor.network.path(one.address, (alice.sip.host, alice.sip.port)).delay_s = 0.1
+        alice.pick_up()
+        caller.cancel()
+        one.advance(0.5)
+        assert [request.method for request in alice.requests] == ["INVITE", "CANCEL", "ACK", "BYE"]
+        assert caller.statuses[-1] == 487 and alice.ended_by == "server"
+        assert one.service.edge.stack.counters["received INVITE 487"] == 0, "a phone answers once"
+
+
 @pytest.mark.parametrize(
     ("status", "outcome"), [(486, "busy"), (603, "busy"), (480, "no_answer"), (500, "failed"), (404, "failed")]
 )
@@ -202,7 +224,8 @@ def test_a_phone_that_is_not_registered() -> None:
 def loudest(phone: Phone, since: float) -> int:
     """The largest sample that it has heard since then."""
     heard = samples(phone.heard(since))
-    return int(np.abs(heard.astype(np.int32)).max()) if len(heard) else 0
+    assert len(heard), "nothing has come, not even silence"
+    return int(np.abs(heard.astype(np.int32)).max())
 
 
 def talking(one: ServerUnderTest, callee: Phone, caller: Phone) -> None:
@@ -489,12 +512,12 @@ TRUNKS = [
 ]
 
 
-HELD = ("Connection", "Dialing", "Ring", "OutgoingLeg", "DigitRelay", "Looped", "Call", "Leg", "MediaLeg")
+HELD = (Connection, Dialing, Ring, OutgoingLeg, DigitRelay, Looped, Call, Leg, MediaLeg)
 
 
 def held() -> Counter[str]:
     """Objects of one call that are in memory."""
-    return Counter(kind for kind in (type(one).__name__ for one in gc.get_objects()) if kind in HELD)
+    return Counter(kind.__name__ for kind in map(type, gc.get_objects()) if kind in HELD)
 
 
 @pytest.mark.parametrize("end", ["caller", "callee", "cancel", "refused"])
@@ -645,20 +668,7 @@ class TestPhones:
     @pytest.mark.rfc(5626)
     def test_it_is_called_where_it_registered_from_whatever_its_contact_says(self) -> None:
         with server(connect_flow()) as one:
-            alice = one.phone(host="127.0.0.10", user="alice")
-            alice.takes_calls = True
-            alice.sip.host, alice.sip.called = "10.1.2.3", "alice"
-            for number in range(2):
-                proof = (
-                    ""
-                    if not number
-                    else authorization(
-                        alice.replies[-1].headers("www-authenticate"), "alice", PASSWORD, "REGISTER", "sip:here"
-                    )
-                )
-                headers = "Expires: 600\r\n" + (f"Authorization: {proof}\r\n" if proof else "")
-                alice.send(alice.sip.request("REGISTER", uri="sip:here", headers=headers))
-                one.advance(0.1)
+            alice = registered(one, "127.0.0.10", contact="10.1.2.3")
             caller = caller_of(one)
             assert alice.invite is not None
             assert "@10.1.2.3:" in alice.invite.first

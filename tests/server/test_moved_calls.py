@@ -10,6 +10,7 @@ from agentstream.testing.bots import Echo
 from agentstream.testing.phone import Description, Phone, speech
 from agentstream.testing.server import ServerUnderTest
 from tests.server.kit import bot_flow, samples
+from tests.server.test_moving import replaces
 
 MUSIC = speech(600, seed=41)
 RELAY = "application/dtmf-relay"
@@ -358,8 +359,7 @@ class TestTransfer:
             server.bot(Echo)
             phone = server.call()
             other = server.phone()
-            tags = f"to-tag={phone.sip.remote_tag};from-tag={phone.sip.local_tag}"
-            other.dial(headers=f"Replaces: {phone.sip.call_id};{tags}\r\n{require}")
+            other.dial(headers=replaces(phone) + require)
             server.advance(0.2)
             assert other.statuses[-1] == 403 and not phone.is_over
 

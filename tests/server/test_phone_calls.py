@@ -11,7 +11,8 @@ import pytest
 from agentstream.interfaces import CallerIdentity
 from agentstream.testing.phone import Phone
 from agentstream.testing.server import ServerUnderTest
-from tests.server.test_phones import CARRIER, register
+from tests.server.kit import register
+from tests.server.test_phones import CARRIER
 
 ALICE = {"user": "alice", "password": "very-secret"}
 BOB = {"user": "bob", "password": "bobs-secret"}

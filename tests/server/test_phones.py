@@ -12,10 +12,8 @@ from agentstream.flow.bindings_file import BindingsFile, rows_of
 from agentstream.flow.loader import load
 from agentstream.sip.hop import Hop
 from agentstream.sip.registrar import Binding
-from agentstream.testing.phone import Phone
 from agentstream.testing.server import ServerUnderTest
-from agentstream.testing.sip_peer import authorization
-from tests.server.kit import bot_flow
+from tests.server.kit import bot_flow, register
 
 CARRIER = {"name": "carrier", "address": ["127.0.0.7"]}
 
@@ -24,18 +22,6 @@ def server(file: Path, **more: Any) -> ServerUnderTest:
     phones = [{"user": "alice", "password": "very-secret"}]
     config = {"trunk": [CARRIER], "phone": phones, "registrar": {"file": str(file), "ping_s": 10.0}, **more}
     return ServerUnderTest(bot_flow(), config)
-
-
-def register(one: ServerUnderTest, phone: Phone, password: str = "very-secret", expires: int = 600) -> int:
-    """The status of a REGISTER with these credentials."""
-    phone.sip.called = "alice"
-    phone.send(phone.sip.request("REGISTER", uri="sip:here"))
-    one.advance(0.1)
-    proof = authorization(phone.replies[-1].headers("www-authenticate"), "alice", password, "REGISTER", "sip:here")
-    headers = f"Expires: {expires}\r\nAuthorization: {proof}\r\n"
-    phone.send(phone.sip.request("REGISTER", uri="sip:here", headers=headers))
-    one.advance(0.1)
-    return phone.replies[-1].status
 
 
 def bindings(one: ServerUnderTest) -> list[Binding]:

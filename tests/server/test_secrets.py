@@ -24,8 +24,7 @@ from agentstream.testing.server import ServerUnderTest, to_toml
 from agentstream.testing.sip_peer import Received
 from agentstream.testing.web import Answer, Asked
 from tests.conftest import LoggedFailures
-from tests.server.kit import Everything
-from tests.server.test_phones import register
+from tests.server.kit import Everything, register
 from tests.server.test_registrations import Registrar
 
 MARK = "5ecre7"
