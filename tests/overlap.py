@@ -37,6 +37,7 @@ MEASURED = (
     "tests/interop/test_moving_sipp.py",
     "tests/interop/test_mutated_invites.py",
     "tests/interop/test_quickstart.py",
+    "tests/interop/test_recording.py",
     "tests/interop/test_relay.py",
     "tests/interop/test_rtcp.py",
 )

@@ -109,12 +109,16 @@ class Conversation:
         self._done = Deferred(lambda _: self._taken_back())
 
     def pick_up(self, target: str = "") -> None:
-        """This one of the targets, or else the first, answers."""
+        """This one of the targets, or else the first, answers. AssertionError where nobody can any more."""
+        if self.is_up or self.end is not None:
+            raise AssertionError("somebody has picked up already, or it is over")
         self._target, self._began_at, self.is_up = target or self.spec.to[0], self.clock.seconds(), True
         self.began()
 
     def hang_up(self) -> None:
-        """The other end hangs up."""
+        """The other end hangs up. AssertionError where nobody has picked up."""
+        if not self.is_up:
+            raise AssertionError("nobody has picked up, so nobody can hang up")
         self._over(ConnectEnd("done", 200, "BYE", self._target, self.clock.seconds() - self._began_at, "callee"))
 
     def refuse(self, outcome: str = "busy", status: int = 486, reason: str = "486 Busy Here") -> None:

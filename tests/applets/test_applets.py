@@ -209,6 +209,16 @@ class TestConnect:
         assert (run.variables["DialCallStatus"], run.variables["DialSipStatus"]) == (said, "500")
         assert run.variables["DialWhomNumber"] == ""
 
+    def test_nobody_hangs_up_who_has_not_picked_up(self) -> None:
+        """What a test of somebody's applet has mixed up is told, and is no conversation since the clock's beginning."""
+        run = run_applet(connect, to=("alice",))
+        with pytest.raises(AssertionError, match="nobody has picked up"):
+            run.conversation.hang_up()
+        run.conversation.refuse()
+        with pytest.raises(AssertionError, match="it is over"):
+            run.conversation.pick_up()
+        assert run.outcome == "busy"
+
     @pytest.mark.parametrize(("is_up", "said"), [(False, "canceled"), (True, "completed")])
     def test_the_caller_hangs_up(self, is_up: bool, said: str) -> None:
         run = run_applet(connect, to=("alice",))

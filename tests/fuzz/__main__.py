@@ -70,9 +70,7 @@ def fuzz(name: str, findings: Path, *, runs: int = -1, seconds: float = 0.0, see
     coverage = re.findall(r"cov: (\d+)", done.stderr)
     error = ""
     if done.returncode:
-        raised = re.findall(
-            r"^(?:[\w.]*(?:Error|Exception|Exit)\b.*|==\d+== ERROR.*)$", done.stdout + done.stderr, re.M
-        )
+        raised = RAISED.findall(done.stdout + done.stderr)
         error = raised[0] if raised else (done.stderr.strip().splitlines() or ["it could not be run"])[-1]
     return Outcome(
         name,
@@ -108,14 +106,14 @@ def main(arguments: list[str]) -> int:
     unknown = [name for name in names if name not in TARGETS]
     if unknown:
         parser.error(f"there is no target {unknown[0]}")
-    print(f"{'target':<12} {'inputs':>10} {'seconds':>8} {'a second':>9} {'edges':>6}")
+    print(f"{'target':<15} {'inputs':>10} {'seconds':>8} {'a second':>9} {'edges':>6}")
     status = 0
     for name in names:
         limit = {"runs": chosen.runs} if chosen.runs else {"seconds": max(1.0, chosen.seconds / len(names))}
         outcome = fuzz(name, chosen.findings, seed=chosen.seed, **limit)
         rate = outcome.executions / outcome.seconds
         print(
-            f"{name:<12} {outcome.executions:>10,} {outcome.seconds:>8.1f} {rate:>9,.0f} {outcome.coverage:>6}",
+            f"{name:<15} {outcome.executions:>10,} {outcome.seconds:>8.1f} {rate:>9,.0f} {outcome.coverage:>6}",
             flush=True,
         )
         if outcome.error:
