@@ -27,6 +27,7 @@ from twisted.python.threadpool import ThreadPool
 from agentstream.audio.activity import ActivitySettings
 from agentstream.audio.neural import States
 from agentstream.config.addresses import Listener
+from agentstream.config.fixed import keep_fixed
 from agentstream.errors import AgentstreamError, ConfigError, StartError
 from agentstream.flow.access import make_gate
 from agentstream.flow.connecting import connector_of
@@ -405,17 +406,19 @@ class NodeService(Service):
     def reload(self) -> None:
         """Read the config again for the calls to come; live calls keep the flow they began with.
 
-        Listeners, ports and limits are fixed at start. A file with mistakes changes nothing.
+        What was bound or built at the start stays (:mod:`agentstream.config.fixed`). A file with mistakes changes
+        nothing.
         """
         try:
             loaded = load(self._loaded.file)
         except ConfigError as error:
             self.log.error("the config was not reloaded: {problems}", problems=str(error))
             return
-        before, after, known = self._loaded.config, loaded.config, self._loaded.warnings
-        for name in ("sip", "tls", "media", "node", "http"):
-            if getattr(before, name) != getattr(after, name):
-                self.log.warn("[{section}] has changed, which takes effect at the next start", section=name)
+        known = self._loaded.warnings
+        config, vain = keep_fixed(self._loaded.config, loaded.config, has_registrar=self.phones is not None)
+        for what in vain:
+            self.log.warn("{what} has changed, which takes effect at the next start", what=what)
+        loaded = attrs.evolve(loaded, config=config)
         self._loaded = self.switchboard.loaded = loaded
         self.registrations.update(loaded.config)
         self.trunk_watch.update(loaded.config)
