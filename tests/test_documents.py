@@ -1,9 +1,11 @@
-"""README and docs: what they link to exists, and the README begins with its two commands."""
+"""README and docs: what they link to and name exists, and the README begins with its two commands."""
 
 from __future__ import annotations
 
+import configparser
 import pkgutil
 import re
+import tomllib
 from pathlib import Path
 
 import pytest
@@ -40,3 +42,22 @@ def test_architecture_names_what_exists() -> None:
         except (ImportError, AttributeError):
             unknown.append(name)
     assert names and unknown == []
+
+
+def test_each_change_has_a_kind_that_the_release_notes_have() -> None:
+    """Others are left out of them (docs/changes/README.md)."""
+    types = tomllib.loads((ROOT / ".towncrier.toml").read_text())["tool"]["towncrier"]["type"]
+    kinds = {one["directory"] for one in types}
+    names = sorted(path.name for path in (ROOT / "docs" / "changes").iterdir() if path.name != "README.md")
+    known = re.compile(rf"(\d+|\+[a-z0-9-]+)\.({'|'.join(kinds)})\.md")
+    assert names and [name for name in names if not known.fullmatch(name)] == []
+
+
+def test_each_dependency_says_what_it_replaces() -> None:
+    setup = configparser.ConfigParser()
+    setup.read(ROOT / "setup.cfg")
+    extras = dict(setup["options.extras_require"])
+    texts = [setup["options"]["install_requires"], *extras.values()]
+    names = {re.split(r"[\[<>=]", line)[0] for text in texts for line in text.split()}
+    page = (ROOT / "docs" / "adr" / "0001-dependencies.md").read_text()
+    assert names and sorted(name for name in names if not re.search(rf"(?<![\w-]){name}(?![\w-])", page)) == []

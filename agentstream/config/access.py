@@ -62,7 +62,7 @@ class Access:
     )
     calls_per_second: float = setting(
         default=0.0,
-        doc="New calls of all trunks together a second; what is above is answered 503. 0: as many as come.",
+        doc="New calls of all trunks and phones together a second; what is above is answered 503. 0: as many as come.",
         range=(0.0, 10000.0),
     )
     source_calls: int = setting(

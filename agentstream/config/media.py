@@ -78,7 +78,7 @@ class Media:
     )
     max_calls: int = setting(
         default=200,
-        doc="Calls at once; the next one is answered 503.",
+        doc="Calls at once, those that we make counted, too; the next one is answered 503.",
         range=(1, 10000),
     )
     playback_s: int = setting(
