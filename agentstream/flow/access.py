@@ -90,7 +90,7 @@ def caller_of(config: Config, event: InviteReceived) -> Caller | None:
     elif account.is_phone:
         phone = config.phones_by_user[account.peer]
         same = attrs.evolve(
-            phone_trunk(config, phone.user),
+            phone_trunk(config),
             name=f"phone {phone.user}",
             max_calls=phone.max_calls,
             calls_per_second=phone.calls_per_second,
@@ -101,9 +101,9 @@ def caller_of(config: Config, event: InviteReceived) -> Caller | None:
     return None if trunk is None else Caller(trunk)
 
 
-def phone_trunk(config: Config, user: str) -> Trunk:
-    """What a phone is, where trunks are asked for: one without limits of its own."""
-    return Trunk(name=user, srtp=config.registrar.srtp, obeys=config.registrar.obeys)
+def phone_trunk(config: Config) -> Trunk:
+    """What phones are, where trunks are asked for: one without limits, and without a name that a trunk may have."""
+    return Trunk(name="", srtp=config.registrar.srtp, obeys=config.registrar.obeys)
 
 
 def permissions_of(trunk: Trunk) -> Permissions:

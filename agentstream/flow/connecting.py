@@ -24,6 +24,7 @@ from agentstream.flow.dialer import DialEnd, Dialer
 from agentstream.flow.frames import forget_frames
 from agentstream.flow.ileg import ILeg
 from agentstream.flow.outgoing_leg import OutgoingLeg
+from agentstream.flow.outgoing_ways import named_by_others
 from agentstream.flow.playlist import Playlist
 from agentstream.flow.ring import tell_of_leg
 from agentstream.interfaces import Audio, ConnectEnd, ConnectSpec, EndCause, TransferEnd
@@ -143,6 +144,9 @@ class Connection:
         """Ring; fires when it is over, never errbacks. A cancel ends it, whatever it has come to."""
         done = self._done = Deferred(lambda _: self._cancelled())
         self.event("connect_started", to=", ".join(self.spec.to))
+        if self.call.is_leg_over:
+            self._finish(ConnectEnd("failed", 0, "the caller is gone"))
+            return done
         caller = self.spec.caller or _caller_of(self.call)
         self._dialing = self.dialer.dial(
             self.spec.to,
@@ -207,7 +211,8 @@ class Connection:
 
     def _no_early(self, failure: Failure) -> None:
         forget_frames(failure)
-        self.ringing()
+        if self._done is not None:
+            self.ringing()
 
     def _join(self, leg: OutgoingLeg) -> None:
         self._stop_ringback()
@@ -333,4 +338,4 @@ def _caller_of(call: Call) -> str:
     """Who called us, unless he wants to be nobody (RFC 3323, RFC 3325 section 7)."""
     if {"id", "user", "header", "session"} & {one.lower() for one in call.identity.privacy}:
         return ""
-    return call.caller
+    return named_by_others(call.caller)

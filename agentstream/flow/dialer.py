@@ -242,6 +242,7 @@ class Dialing:
         """One goes on elsewhere, in the time that it has left."""
         if ring in self._ringing:
             self._ringing[self._ringing.index(ring)] = to
+            self._tell_gone(ring)
             to.begin()
 
     def _tell_gone(self, ring: Ring) -> None:

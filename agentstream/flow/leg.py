@@ -40,6 +40,8 @@ from agentstream.sip.session import Session
 from agentstream.sip.uac import MAX_FORWARDS
 from agentstream.sip.uri import Uri, parse_uri
 
+ANOTHER = "the far end is another one now"
+
 
 @attrs.frozen(eq=False)
 class _Change:
@@ -105,6 +107,7 @@ class Leg:
         # Whoever was at the far end has sent us elsewhere and left; nobody else is there yet.
         self._is_deserted = False
         self._endings: list[Callable[[], None]] = []
+        self._on_over: Callable[[], None] = _nothing
         self.is_answered = False
         self.rate_hz = media.rate_hz
         self.call: Any = None
@@ -122,12 +125,24 @@ class Leg:
     @property
     def local_user(self) -> str:
         """Who we are to the far end."""
-        request = self._session.request
-        return (request.to if self._session.is_incoming else request.from_).uri.user_text
+        ours, _theirs = self._uris
+        return ours.user_text
+
+    @property
+    def _uris(self) -> tuple[Uri, Uri]:
+        """Ours and the far end's, as the INVITE of its session has them."""
+        invite = self._session.request
+        to, from_ = invite.to.uri, invite.from_.uri
+        return (to, from_) if self._session.is_incoming else (from_, to)
 
     def at_end(self, fn: Callable[[], None]) -> None:
         """Call this when the leg is over."""
         self._endings.append(fn)
+
+    def not_at_end(self, fn: Callable[[], None]) -> None:
+        """Do not call it; harmless where it has been called."""
+        if fn in self._endings:
+            self._endings.remove(fn)
 
     def desert(self) -> None:
         """The session is over, and the leg goes on: another one is to come (RFC 5589 section 6)."""
@@ -143,7 +158,7 @@ class Leg:
         found = None if offer is None else answer_offer(offer, local)
         if offer is not None and family_of(offer) not in ("", "IP6" if ":" in self._local.host else "IP4"):
             raise RemoteProtocolError("the call that is replaced has RTP of the other IP family", 488)
-        self._settle_on(session, signalling_host, nat, sends_info=sends_info)
+        tell = self._settle_on(session, signalling_host, nat, sends_info=sends_info)
         self._local, self._sent = local, None
         if found is None:
             self._offer_of_200 = self._revised(make_offer(self._local))
@@ -151,19 +166,36 @@ class Leg:
         else:
             self._edge.answer(session, self._revised(found[0]).serialise())
             self._describe(found[1])
+        tell()
 
-    def adopt(self, other: Leg) -> Deferred[None]:
+    def adopt(self, other: Leg, on_over: Callable[[], None]) -> Deferred[None]:
         """Who is at the far end of another leg that is up is at this one's from now on; a re-INVITE has the sound come
-        here, and the Deferred fires when that is agreed. The other leg has no far end then."""
-        self._settle_on(other._session, other._signalling_host, other._nat, sends_info=other._sends_info)
-        self._local, self._sent = attrs.evolve(self._local, srtp=other._local.srtp), other._sent
-        return self._change(is_holding=False)
+        here, and the Deferred fires when that is agreed. The other leg has no far end then.
 
-    def _settle_on(self, session: Session, signalling_host: str, nat: str, *, sends_info: bool) -> None:
-        while self._changes:
-            self._changes.popleft().done.errback(AgentstreamError("the far end is another one now"))
-        edge = self._edge
-        self._info_digits.stop()
+        :param on_over: called once when this far end is gone, or another one is in its place.
+        """
+        tell = self._settle_on(other._session, other._signalling_host, other._nat, sends_info=other._sends_info)
+        self._local, self._sent = attrs.evolve(self._local, srtp=other._local.srtp), other._sent
+        self._on_over = on_over
+        agreed = self._change(is_holding=False)
+        tell()
+        return agreed
+
+    def _settle_on(self, session: Session, signalling_host: str, nat: str, *, sends_info: bool) -> Callable[[], None]:
+        """Returns what tells those who wait for something of the far end before: to be called when the new one is here
+        altogether, for whoever hears it may end the call."""
+        changes, self._changes = self._changes, deque()
+        digits, edge = self._info_digits, self._edge
+        acknowledged, self._acknowledged = self._acknowledged, None
+
+        def tell() -> None:
+            self.transfer_ended(0, ANOTHER)
+            digits.stop()
+            for change in changes:
+                change.done.errback(AgentstreamError(ANOTHER))
+            if acknowledged is not None:
+                acknowledged.callback(None)
+
         self._info_digits = InfoDigits(lambda digit, duration_ms: edge.send_digit(session, digit, duration_ms))
         self._session, self._signalling_host, self._nat = session, signalling_host, nat
         self._sends_info = sends_info
@@ -171,6 +203,12 @@ class Leg:
         self._is_deserted = False
         # What is agreed next is told to the media, even where it is what was agreed before.
         self._plan = self._offer = self._offer_of_200 = None
+        self._release()
+        return tell
+
+    def _release(self) -> None:
+        on_over, self._on_over = self._on_over, _nothing  # which may hold this leg
+        on_over()
 
     @property
     def _is_up(self) -> bool:
@@ -187,7 +225,10 @@ class Leg:
     def ring(self) -> None:
         """Send 180: the caller's phone says by itself that it rings. Nothing where the caller hears us already."""
         if not (self._is_over or self.is_answered or self._is_early):
-            self._edge.progress(self._session, 180)
+            try:
+                self._edge.progress(self._session, 180)
+            except LocalProtocolError as error:
+                self.log.info("the caller is not told that it rings: {sentence}", sentence=str(error))
 
     def early_media(self) -> Deferred[None]:
         """Send 183 with our answer: from now on the caller hears us, and we hear the caller, where his side lets us."""
@@ -448,6 +489,8 @@ class Leg:
         if not self._is_up:
             return fail(AgentstreamError("the call is not up"))
         if self._sends_info:
+            if not self._session.is_up:
+                return fail(AgentstreamError("the call is not up"))
             if self._info_digits.is_sending:
                 return fail(AgentstreamError("digits are being sent already"))
             return self._info_digits.begin(digits, duration_ms)
@@ -461,8 +504,11 @@ class Leg:
         self._info_digits.answered(status, reason)
 
     def transfer(self, target: str, timeout_s: float) -> Deferred[TransferEnd]:
-        """REFER (RFC 3515). A bare number is one of the caller's own domain."""
-        domain = self._session.request.from_.uri.host or self._signalling_host
+        """REFER (RFC 3515). A bare number is one of the far end's own domain, or of where it is: who wants to be nobody
+        says none that there is (RFC 3323 section 4.1.1.3, RFC 2606)."""
+        _ours, theirs = self._uris
+        is_said = bool(theirs.host) and not theirs.host.lower().endswith(".invalid")
+        domain = theirs.host if is_said else self._signalling_host
         is_uri = target.lower().startswith(("sip:", "sips:", "tel:"))
         try:
             uri = parse_uri(target if is_uri else f"sip:{target}@{format_host(domain)}")
@@ -479,12 +525,14 @@ class Leg:
         return self._refer(uri, timeout_s)
 
     def _refer(self, uri: Uri, timeout_s: float) -> Deferred[TransferEnd]:
-        if not self._is_up or self._transfer is not None:
+        # A session is not up where its 200 waits for a PRACK.
+        if not (self._is_up and self._session.is_up) or self._transfer is not None:
             sentence = "the call is not up" if self._transfer is None else "a transfer is under way already"
             return succeed(TransferEnd(False, 0, sentence))
         waiting: Deferred[TransferEnd] = Deferred()
         self._transfer = waiting
-        referred_by = f"<{attrs.evolve(self._session.request.to.uri, headers='')}>"
+        ours, _theirs = self._uris
+        referred_by = f"<{attrs.evolve(ours, headers='')}>"
         self._edge.refer(self._session, uri, referred_by, timeout_s)
         return waiting
 
@@ -552,3 +600,8 @@ class Leg:
         endings, self._endings = self._endings, []
         for ending in endings:
             ending()
+        self._release()
+
+
+def _nothing() -> None:
+    pass

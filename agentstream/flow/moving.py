@@ -19,6 +19,7 @@ from agentstream.flow.dialer import DialEnd, Dialer
 from agentstream.flow.frames import forget_frames
 from agentstream.flow.leg import Leg
 from agentstream.flow.outgoing_leg import OutgoingLeg
+from agentstream.flow.outgoing_ways import named_by_others
 from agentstream.sip.events import InviteReceived, ReferReceived, SessionEnded
 from agentstream.sip.grammar import plain_host
 from agentstream.sip.replaces import Replaces
@@ -58,7 +59,9 @@ class Moves:
 
     def over(self, leg: Leg) -> None:
         """This leg is not being moved any more."""
-        self._moving.pop(leg, None)
+        move = self._moving.pop(leg, None)
+        if move is not None:
+            leg.not_at_end(move.stop)
 
     def replace(self, event: InviteReceived, caller: Caller, replaces: Replaces) -> None:
         """An INVITE takes the place of a session of ours; RemoteProtocolError with the status to refuse it with."""
@@ -71,12 +74,12 @@ class Moves:
             raise RemoteProtocolError("there is no such call to replace", 481)
         event.session.permissions = permissions_of(trunk)
         event.session.authenticate(digest_client(trunk, dialer.token))
-        host = plain_host(event.source.host)
+        host, call = plain_host(event.source.host), leg.call
         leg.take_over(event.session, event.sdp, host, trunk.nat, trunk.srtp, sends_info=trunk.digits == "info")
         del dialer.legs[replaced]
         dialer.legs[event.session] = leg
         who = caller.user_of(event)
-        leg.call.event("leg_replaced", **{caller.kind: caller.name}, source=host, caller=who)
+        call.event("leg_replaced", **{caller.kind: caller.name}, source=host, caller=who)
         dialer.edge.hang_up(replaced, MOVED)
 
 
@@ -107,7 +110,7 @@ class Move:
         dialing = self._dialing = self._dialer.dial(
             [target],
             self,
-            caller=leg.local_user,
+            caller=named_by_others(leg.local_user),
             timeout_s=RINGS_S,
             is_trusted=False,
             headers=headers,
@@ -185,10 +188,9 @@ class Move:
         """Whom we called is at the far end of the leg from now on."""
         legs = self._dialer.legs
         legs.pop(self._session, None)
-        agreed = leg.adopt(other)
-        legs[leg.session] = leg
-        leg.at_end(other.surrender())
         self.event("leg_moved", to=target)
+        agreed = leg.adopt(other, other.surrender())
+        legs[leg.session] = leg
         self._moves.over(leg)
         self._leg = None
         self._tell(200)
@@ -202,4 +204,5 @@ class Move:
         other.close_media()
         sentence = failure.getErrorMessage()
         forget_frames(failure)
-        leg.hang_up(f"the new far end refused our description: {sentence}")
+        if leg.session is other.session:  # nobody has come in its place meanwhile
+            leg.hang_up(f"the new far end refused our description: {sentence}")

@@ -88,8 +88,10 @@ class OutgoingLeg(Leg):
                 plan, sentence = None, error.sentence
         self._branches.clear()
         if plan is None:
-            self._end_waiting(488, sentence)
+            waiting, self._waiting = self._waiting, None
             self.hang_up(sentence)
+            if waiting is not None:
+                waiting.refused(488, sentence)
             return
         self.is_answered = True
         self._point(plan)
@@ -99,8 +101,10 @@ class OutgoingLeg(Leg):
 
     def refused(self, status: int, reason: str, contacts: Sequence[Uri] = ()) -> None:
         """Nobody answered, or not with 200."""
-        self._end_waiting(status, reason, contacts)
+        waiting, self._waiting = self._waiting, None
         self.over("user", reason)
+        if waiting is not None:
+            waiting.refused(status, reason, contacts)
 
     def give_up(self, reason: str, status: int = 0) -> None:
         """CANCEL, with the status in its Reason where it stands for one (RFC 3326 section 3.1)."""
@@ -111,22 +115,18 @@ class OutgoingLeg(Leg):
             self.over("server", reason)
 
     def over(self, by: str, reason: str, causes: tuple[Reason, ...] = ()) -> None:
-        """The session is over."""
+        """The session is over. Whoever waits is told behind that: the next one that it rings may need the place."""
         if self._is_over:
             return
-        self._end_waiting(480, reason)
+        waiting, self._waiting = self._waiting, None
         super().over(by, reason, causes)
-        self._release()
+        if waiting is not None:
+            waiting.refused(480, reason)
 
-    def _release(self) -> None:
-        on_over, self._on_over = self._on_over, _nothing  # which may hold this leg
-        on_over()
-
-    def _settle_on(self, session: Session, signalling_host: str, nat: str, *, sends_info: bool) -> None:
-        """Whom we called is at the far end no more, and its trunk has its place back."""
-        super()._settle_on(session, signalling_host, nat, sends_info=sends_info)
+    def _settle_on(self, session: Session, signalling_host: str, nat: str, *, sends_info: bool) -> Callable[[], None]:
+        """Whom we called is at the far end no more."""
         self._branches.clear()
-        self._release()
+        return super()._settle_on(session, signalling_host, nat, sends_info=sends_info)
 
     def take_over(
         self, session: Session, sdp: bytes, signalling_host: str, nat: str, srtp: str, *, sends_info: bool
@@ -149,11 +149,6 @@ class OutgoingLeg(Leg):
     def close_media(self) -> None:
         """The sound comes to the other leg by now."""
         self._media.close()
-
-    def _end_waiting(self, status: int, reason: str, contacts: Sequence[Uri] = ()) -> None:
-        waiting, self._waiting = self._waiting, None
-        if waiting is not None:
-            waiting.refused(status, reason, contacts)
 
     def _point(self, plan: MediaPlan) -> None:
         # Where its messages come from may be another target by now than the one that was tried first.

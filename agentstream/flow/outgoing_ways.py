@@ -50,7 +50,7 @@ class Way:
 
     :ivar target: as it was asked for.
     :ivar uri: the Request-URI. :ivar to_uri: who is called.
-    :ivar trunk: its limits, its credentials, and whose RTP is heard; one without a limit for a phone or a URI.
+    :ivar trunk: its limits, its credentials, and whose RTP is heard; one without limits and name for a phone or a URI.
     :ivar via: where it is sent when that is not where ``uri`` leads.
     :ivar hop: the flow that a phone has registered on.
     :ivar routes: Route values.
@@ -84,11 +84,11 @@ def find_ways(
     uri = _uri_of(target)
     if uri is not None and uri.is_sip and is_trusted:
         return [
-            Way(target, attrs.evolve(uri, headers=""), attrs.evolve(uri, headers="", parameters=()), Trunk(name="uri"))
+            Way(target, attrs.evolve(uri, headers=""), attrs.evolve(uri, headers="", parameters=()), Trunk(name=""))
         ]
     number = target if uri is None else uri.user_text
     if number in config.phones_by_user:
-        found = [_to_phone(target, one, phone_trunk(config, one.user)) for one in bindings(number)]
+        found = [_to_phone(target, one, phone_trunk(config)) for one in bindings(number)]
         if not found:
             raise NoWay(f"the phone {number} is not registered", 480)
         return found[:MOST_WAYS]
@@ -115,9 +115,19 @@ def caller_uri(way: Way, caller: str, own_host: str) -> Uri:
     return Uri("sip", quote(user, safe=USER_SAFE), way.domain or own_host)
 
 
+def named_by_others(user: str) -> str:
+    """Who calls, where a user part of somebody else's says so. One that reads as a URI is nobody's number: its host
+    would be theirs to choose."""
+    return "" if _is_uri(user) else user
+
+
+def _is_uri(text: str) -> bool:
+    return text.lower().startswith(("sip:", "sips:", "tel:"))
+
+
 def _uri_of(text: str) -> Uri | None:
     """The URI that the text is; None for a number or a name. Raises NoWay where it is a broken one."""
-    if not text.lower().startswith(("sip:", "sips:", "tel:")):
+    if not _is_uri(text):
         return None
     try:
         return parse_uri(text)
