@@ -54,8 +54,11 @@ class Locator:
         self._kept: OrderedDict[Query, tuple[float, Sequence[Record]]] = OrderedDict()
 
     def locate(self, uri: Uri, transports: Collection[str], families: Collection[bool]) -> Deferred[list[Target]]:
-        """Fires with the targets, best first; an empty list where nothing leads there. Never errbacks."""
-        return Deferred.fromCoroutine(self._locate(uri, transports, families))
+        """Fires with the targets, best first; an empty list where nothing leads there. Errbacks only where it is
+        cancelled: nobody waits any more, and what was asked is kept for the next call."""
+        told: Deferred[list[Target]] = Deferred()
+        Deferred.fromCoroutine(self._locate(uri, transports, families)).chainDeferred(told)
+        return told
 
     def stop(self) -> None:
         """Look at /etc/resolv.conf no more, which twisted.names does once a minute and knows no end of."""
