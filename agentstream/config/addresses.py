@@ -205,22 +205,34 @@ def expect_server(text: str) -> str:
     """The ``check`` of a SIP URI that leads to a server, by its name or its address."""
     match = re.fullmatch(
         r"sips?:(\[[0-9A-Fa-f:.]+\]|[A-Za-z0-9](?:[A-Za-z0-9.-]{0,252}[A-Za-z0-9])?)(?::([0-9]{1,5}))?"
-        r"(?:;transport=(?:udp|tcp|tls))?",
+        r"(?:;transport=(udp|tcp|tls))?",
         text,
     )
-    if match and 0 < int(match[2] or "5060") < 65536:
-        host = match[1]
-        # A name of digits and dots alone is an address, or a mistake.
-        if is_address(host.strip("[]")) if re.fullmatch(r"\[.*|[0-9.]+", host) else ".." not in host:
-            return ""
+    # RFC 3261 section 26.2.2: sips is TLS, which UDP has not.
+    if match and _is_place(match[1], match[2]) and not (text.startswith("sips:") and match[3] == "udp"):
+        return ""
     return 'a SIP URI such as "sip:carrier.example.com" or "sips:203.0.113.5:5061"'
 
 
 def expect_aor(text: str) -> str:
     """The ``check`` of an address-of-record."""
-    if re.fullmatch(r"sip:[A-Za-z0-9_.!~*'()&=+$,;?/%-]+@(\[[0-9A-Fa-f:.]+\]|[A-Za-z0-9.-]+)(:[0-9]{1,5})?", text):
+    match = re.fullmatch(
+        r"sip:(?:[A-Za-z0-9_.!~*'()&=+$,;?/-]|%[0-9A-Fa-f]{2})+@(\[[0-9A-Fa-f:.]+\]|[A-Za-z0-9.-]+)(?::([0-9]{1,5}))?",
+        text,
+    )
+    if match and _is_place(match[1], match[2]):
         return ""
     return 'an address-of-record such as "sip:4930123456@carrier.example.com"'
+
+
+def _is_place(host: str, port: str | None) -> bool:
+    """A host and a port of a SIP URI, each of the right form, are an address or a name, and a port that there is."""
+    if not 0 < int(port or "5060") < 65536:
+        return False
+    if host.startswith("["):
+        return ":" in host and is_address(host[1:-1])
+    # A name of digits and dots alone is an address, or a mistake.
+    return is_address(host) if re.fullmatch(r"[0-9.]+", host) else ".." not in host
 
 
 def expect_time_zone(text: str) -> str:

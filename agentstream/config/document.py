@@ -36,6 +36,7 @@ def read_config(document: Mapping[str, Any], file: str) -> tuple[Config, frozens
     config = Config(**made)
     config = attrs.evolve(
         config,
+        sip=anchored(config.sip, folder),
         tls=anchored(config.tls, folder),
         stream=anchored(config.stream, folder),
         recording=anchored(config.recording, folder),
@@ -66,6 +67,8 @@ def _check_accounts(config: Config, file: str) -> Iterable[Problem]:
             yield Problem(file, f"{path}.address", sentence)
         if trunk.numbers and not trunk.server:
             yield Problem(file, f"{path}.server", "is empty while numbers is not; expected where they are called")
+        elif trunk.ping_s and not trunk.server:
+            yield Problem(file, f"{path}.server", "is empty while ping_s is not 0; expected where pings go")
         if bool(trunk.user) != bool(trunk.password):
             name, other = ("password", "user") if trunk.user else ("user", "password")
             yield Problem(file, f"{path}.{name}", f"is empty while {other} is not; expected both, or neither")
@@ -101,6 +104,7 @@ def _cross_check(document: Mapping[str, Any], config: Config, broken: frozenset[
                 yield Problem(file, f"sip.{name}", sentence)
     if "media" not in broken and config.media.listen_v6 and ":" in config.media.listen:
         yield Problem(file, "media.listen_v6", "is a second IPv6 address; expected one in listen or in listen_v6")
+    yield from _bounds(config, file)
     if not broken & {"sip", "media"}:
         yield from _nowhere(config, file)
     if not broken & {"sip", "tls"}:
@@ -109,6 +113,23 @@ def _cross_check(document: Mapping[str, Any], config: Config, broken: frozenset[
     if "account" not in broken and account.numbering in ("e164", "national") and not account.country_code:
         sentence = f'is empty while numbering is "{account.numbering}"; expected the code of the numbers without one'
         yield Problem(file, "account.country_code", sentence)
+
+
+def _bounds(config: Config, file: str) -> Iterable[Problem]:
+    """A least that is more than what goes with it."""
+    sip, media, registrar = config.sip, config.media, config.registrar
+    pairs = (
+        ("media.playout_min_ms", media.playout_min_ms, "media.playout_max_ms", media.playout_max_ms),
+        ("registrar.min_expires_s", registrar.min_expires_s, "registrar.max_expires_s", registrar.max_expires_s),
+        # RFC 4028 section 7.1: nobody asks for an interval that is shorter than the shortest.
+        (
+            *("sip.min_session_expires_s", sip.min_session_expires_s),
+            *("sip.session_expires_s", sip.session_expires_s or sip.min_session_expires_s),
+        ),
+    )
+    for path, least, other, most in pairs:
+        if least > most:
+            yield Problem(file, path, f"found {least}, expected no more than {other}, which is {most}")
 
 
 def _nowhere(config: Config, file: str) -> Iterable[Problem]:

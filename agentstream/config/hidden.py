@@ -7,19 +7,23 @@ import re
 HIDDEN = "***"
 
 # A password that is not escaped as it should be may hold anything: what counts is the last @.
-_USERINFO = re.compile(r"(:/+).*@", re.DOTALL)
-_PASSWORD = re.compile(r"^((?>(?:sips?:)?)[^:/]*):(?!/).*@", re.DOTALL | re.IGNORECASE)
+_USERINFO = re.compile(r"(:/+|//+).*@", re.DOTALL)
+_PASSWORD = re.compile(r"^((?>sips?:[^:]*|[^:/]*)):(?!/).*@", re.DOTALL | re.IGNORECASE)
+_URL = re.compile(r".*(?::/|//)|\S*/\S*[?#]|\S*\?\S*=", re.DOTALL)
+"""What is a URL, or was meant to be one: its scheme may be wrong, or not there."""
 _TOLD = frozenset(["sample-rate", "transport", "lr"])
 """Names whose values are nobody's secret."""
 
 
 def without_secrets(text: str) -> str:
-    """The text of a URL without userinfo and without the values of its query; of a SIP URI without its password."""
+    """The text of a URL without userinfo, fragment and the values of its query; of a SIP URI without its password."""
     text = _PASSWORD.sub(rf"\1:{HIDDEN}@", text)
-    if ":/" not in text:
+    if not _URL.match(text):
         return text
-    before, mark, query = _USERINFO.sub(rf"\1{HIDDEN}@", text).partition("?")
-    return before + mark + "&".join(_item(item) for item in query.split("&")) if mark else before
+    text, hash_mark, _fragment = _USERINFO.sub(rf"\1{HIDDEN}@", text).partition("#")
+    before, mark, query = text.partition("?")
+    items = "&".join(_item(item) for item in query.split("&"))
+    return before + mark + items + (hash_mark and hash_mark + HIDDEN)
 
 
 def _item(item: str) -> str:

@@ -342,8 +342,17 @@ def _mistakes(
     elif isinstance(error, KeyError) and any(isinstance(note, AttributeValidationNote) for note in _notes(error)):
         yield Mistake(path, f"is missing, expected {expected(hint, words)}")
     else:
-        # A validator or converter of a drop-in's own options class.
-        yield Mistake(path, f"is refused: {error}")
+        yield Mistake(path, f"is refused: {_said(error, hint, words or {})}")
+
+
+def _said(error: BaseException, hint: Any, words: Mapping[str, Any]) -> str:
+    """What a validator or converter of a drop-in's own options class said; those of attrs quote the value."""
+    hint = plain_type(hint)
+    fields = attrs.fields(hint) if isinstance(hint, type) and attrs.has(hint) else ()
+    if words.get("secret") or any(field.metadata.get("secret") for field in fields):
+        return "why is not shown, because it may quote a secret"
+    # Behind their sentence attrs' own have the field and the value as further arguments.
+    return error.args[0] if len(error.args) > 1 and isinstance(error.args[0], str) else str(error)
 
 
 def read(hint: type[T], value: Any, also_known: Iterable[str] = ()) -> tuple[T | None, list[Mistake]]:

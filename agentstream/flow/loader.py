@@ -29,6 +29,8 @@ from agentstream.flow.secrets import with_secrets
 from agentstream.media.silero import HOW_TO_INSTALL
 from agentstream.media.silero import is_installed as is_silero_installed
 from agentstream.net.tls import UnusableFile, read_identity
+from agentstream.sip.grammar import parse_address
+from agentstream.sip.uri import parse_uri
 from agentstream.wire.parameters import read_query
 from agentstream.wire.payload import PAYLOADS
 
@@ -187,6 +189,8 @@ def _warnings(
         )
         yield Problem(file, "sip.listen", sentence)
     yield from _readable_keys(config, file)
+    if "sip" not in broken:
+        yield from _unreachable_servers(config, file)
     if "route" in broken:
         return
     if not config.route:
@@ -215,6 +219,27 @@ def _readable_keys(config: Config, file: str) -> Iterator[Problem]:
                 ' listen; expected a listener such as "tls:5061:..."'
             )
             yield Problem(file, path, sentence)
+
+
+def _unreachable_servers(config: Config, file: str) -> Iterator[Problem]:
+    """Servers and registrars that want a transport, or an IP family, that we have no listener for."""
+    bound = {(listener.transport, listener.is_v6) for listener in config.sip.listeners}
+    for index, trunk in enumerate(config.trunk):
+        servers = [(f"trunk[{index}].server", trunk.server)] if trunk.server else []
+        servers += [(f"trunk[{index}].register_at[{at}]", text) for at, text in enumerate(trunk.register_at)]
+        for path, text in servers:
+            uri = parse_uri(text)
+            address = parse_address(uri.host)
+            # RFC 3263 section 4.1: what says no transport is asked of the DNS, or UDP where nothing can be asked.
+            named = "tls" if uri.scheme == "sips" else uri.parameter("transport") or ""
+            transport = named or ("udp" if address is not None or uri.port else "")
+            families = (False, True) if address is None else (address.version == 6,)
+            if not any(family in families and transport in ("", one) for one, family in bound):
+                over = transport.upper() + ("" if address is None else f" over IPv{address.version}")
+                sentence = (
+                    f"is reached by {over}, and no listener has that: nothing can go there; add one to sip.listen"
+                )
+                yield Problem(file, path, sentence)
 
 
 def _deaf_listeners(config: Config, file: str) -> Iterator[Problem]:

@@ -132,7 +132,8 @@ def read_identity(certificate: Path, key: Path) -> Identity:
         context.use_privatekey(private)
     except (TypeError, SSL.Error):
         raise UnusableFile(
-            "key", f"names {key}, a key of a kind that TLS does not use; give an RSA or EC key"
+            "key",
+            f"names {key}, which TLS does not use, or not with this certificate; give RSA of 2048 bits or more, or EC",
         ) from None
     return Identity(private, chain)
 

@@ -41,6 +41,12 @@ def test_a_trunk_with_numbers_says_where_they_are_called() -> None:
     assert str(problem) == "f: trunk[0].server: is empty while numbers is not; expected where they are called"
 
 
+def test_a_trunk_that_is_pinged_says_where() -> None:
+    mistaken = '[[trunk]]\nname = "x"\naddress = ["::1"]\nping_s = 30\n'
+    (problem,) = read_config(tomllib.loads(mistaken), "f")[2]
+    assert str(problem) == "f: trunk[0].server: is empty while ping_s is not 0; expected where pings go"
+
+
 def test_a_trunk_that_is_only_called_needs_no_address() -> None:
     text = '[[trunk]]\nname = "x"\nserver = "sip:sbc.example.com"\nnumbers = ["0*"]\n'
     config, _broken, problems = read_config(tomllib.loads(text), "f")

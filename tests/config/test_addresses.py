@@ -12,9 +12,11 @@ from agentstream.config.addresses import (
     Listener,
     PortRange,
     expect_address_or_empty,
+    expect_aor,
     expect_server,
     parse_network,
 )
+from agentstream.sip.uri import parse_uri
 
 
 @pytest.mark.parametrize(
@@ -76,7 +78,7 @@ def test_any_text_is_a_value_or_a_value_error(text: str) -> None:
 
 SERVERS = "sip:carrier.example.com sips:a sip:203.0.113.5:5070;transport=tcp sip:[2001:db8::5] sip:3com.example"
 NO_SERVERS = """carrier.example.com tel:123 sip:user@host sip:300.1.1.1 sip:1.2.3 sip:a..b sip:a:0 sip:a:65536 sip:[1]
-    sip:2001:db8::5 sip:a;transport=sctp sip:-a sip:"""
+    sip:2001:db8::5 sip:a;transport=sctp sip:-a sip: sip:[1.2.3.4] sips:a;transport=udp"""
 
 
 @pytest.mark.parametrize("text", SERVERS.split())
@@ -87,3 +89,30 @@ def test_servers(text: str) -> None:
 @pytest.mark.parametrize("text", [*NO_SERVERS.split(), "", "sip:a b", "sip:" + "a" * 300])
 def test_what_is_no_server(text: str) -> None:
     assert expect_server(text).startswith("a SIP URI such as ")
+
+
+@pytest.mark.parametrize(
+    "text", ["sip:4930@carrier.example.com", "sip:a%20b@203.0.113.5:5070", "sip:a;b/c@[2001:db8::5]"]
+)
+def test_addresses_of_record(text: str) -> None:
+    assert expect_aor(text) == ""
+    assert parse_uri(text).user
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "",
+        "sips:a@b",
+        "sip:b",
+        "sip:a@[:::]",
+        "sip:a@[1.2.3.4]",
+        "sip:a@1.2.3",
+        "sip:a@b..c",
+        "sip:a@b:0",
+        "sip:a@b:99999",
+        "sip:%zz@b",
+    ],
+)
+def test_what_is_no_address_of_record(text: str) -> None:
+    assert expect_aor(text).startswith("an address-of-record such as ")

@@ -20,6 +20,15 @@ from agentstream.config.structure import found
         ("sip:u:p@h;transport=tcp", "sip:u:***@h;transport=tcp"),
         ("us:p@@", "us:***@"),
         ("ws://u:p w@h/", "ws://***@h/"),
+        ("//u:p@h/?k=1", "//***@h/?k=***"),
+        ("wss//u:p@h/", "wss//***@h/"),
+        ("bot.example/m?token=S", "bot.example/m?token=***"),
+        ("wss:bot.example:443/m?S", "wss:bot.example:443/m?***"),
+        ("wss://h/#S", "wss://h/#***"),
+        ("wss://h/?sample-rate=8000#S", "wss://h/?sample-rate=8000#***"),
+        ("sip:u/v:p@h", "sip:u/v:***@h"),
+        ("12#", "12#"),
+        ("0?0*", "0?0*"),
         ("sip:u@h:5060", "sip:u@h:5060"),
         ("udp:5060:interface=127.0.0.1", "udp:5060:interface=127.0.0.1"),
         ("what is this? a=b", "what is this? a=b"),
@@ -34,6 +43,10 @@ def test_it_is_hidden(text: str, shown: str) -> None:
 WORD = st.text("abc:/?#@&=% ;[]", max_size=12)
 
 
-@given(before=WORD, after=WORD, scheme=st.sampled_from(["ws:/", "ws://", "https://", "htp:/", "sip:", ""]))
+@given(
+    before=WORD,
+    after=WORD,
+    scheme=st.sampled_from(["ws:/", "ws://", "https://", "htp:/", "wss//", "//", "sip:", "sips:", ""]),
+)
 def test_no_password_however_wrong_is_shown(before: str, after: str, scheme: str) -> None:
     assert "SECRET" not in without_secrets(f"{scheme}user:{before}XSECRETX{after}@host")

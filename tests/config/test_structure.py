@@ -17,6 +17,7 @@ from agentstream.config.model import Config
 from agentstream.config.reference import reference
 from agentstream.config.routes import Route
 from agentstream.config.structure import found, parse_network, read
+from tests.config.documents import good
 
 
 def problems_of(text: str) -> list[str]:
@@ -70,6 +71,18 @@ def test_nothing_at_all_is_a_config() -> None:
             'sip = {listen = ["udp:5060", "tcp:5060:interface=[::]"], advertise = "203.0.113.7"}',
             "sip.advertise_v6: is empty while a listener is on every address",
         ),
+        (
+            "media = {playout_min_ms = 200, playout_max_ms = 100}",
+            "media.playout_min_ms: found 200, expected no more than",
+        ),
+        (
+            "registrar.min_expires_s = 3600\nregistrar.max_expires_s = 600",
+            "registrar.min_expires_s: found 3600, expected",
+        ),
+        (
+            "sip.min_session_expires_s = 3600",
+            "sip.min_session_expires_s: found 3600, expected no more than sip.session_ex",
+        ),
         ('media = {listen = "::1", listen_v6 = "::1"}', "media.listen_v6: is a second IPv6 address"),
         ('media.listen_v6 = "127.0.0.1"', 'media.listen_v6: found "127.0.0.1", expected an IPv6 address'),
     ],
@@ -77,6 +90,44 @@ def test_nothing_at_all_is_a_config() -> None:
 def test_one_mistake_and_its_sentence(text: str, problem: str) -> None:
     (line,) = problems_of(text)
     assert line.startswith(f"a.toml: {problem}")
+
+
+def test_no_session_timer_of_ours_is_no_bound() -> None:
+    assert problems_of("sip = {session_expires_s = 0, min_session_expires_s = 3600}") == []
+
+
+def test_relative_paths_start_at_the_folder_of_the_file() -> None:
+    def paths(value: object) -> list[Path]:
+        if isinstance(value, tuple):
+            return [path for item in value for path in paths(item)]
+        if attrs.has(type(value)):
+            return [path for field in attrs.fields(type(value)) for path in paths(getattr(value, field.name))]
+        return [value] if isinstance(value, Path) else []
+
+    config, _, _ = read_config(good()["config"], "/etc/node/a.toml")
+    found_paths = paths(config)
+    assert Path("/etc/node/trace/sip.log") in found_paths
+    assert all(path.is_relative_to("/etc/node") for path in found_paths)
+
+
+def test_what_a_validator_of_attrs_says_is_its_sentence_and_no_secret() -> None:
+    @attrs.frozen
+    class Options:
+        """Of a drop-in."""
+
+        size: int = attrs.field(default=1, validator=attrs.validators.lt(5), metadata={"doc": "A size."})
+        name: str = attrs.field(default="a", validator=attrs.validators.in_(["a", "b"]), metadata={"doc": "A name."})
+
+    @attrs.frozen
+    class Secretive:
+        """One with a key."""
+
+        key: str = attrs.field(validator=attrs.validators.matches_re("[a-z]+"), metadata={"doc": "", "secret": True})
+
+    _, (mistake,) = read(Options, {"name": "c"})
+    assert mistake.sentence == "is refused: 'name' must be in ['a', 'b'] (got 'c')"
+    _, (mistake,) = read(Secretive, {"key": "5ecre7"})
+    assert mistake.sentence == "is refused: why is not shown, because it may quote a secret"
 
 
 def test_two_trunks_of_one_name_even_when_one_has_another_mistake() -> None:

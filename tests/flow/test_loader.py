@@ -94,6 +94,36 @@ def test_a_listener_of_a_family_without_rtp_is_warned_of(
     assert [warning.path for warning in loaded.warnings] == ([path] if path else [])
 
 
+@pytest.mark.parametrize(
+    ("listen", "lines", "sentence"),
+    [
+        ("udp", "server = 'sip:a.example'", ""),
+        ("tcp", "server = 'sip:a.example'", ""),
+        ("udp", "server = 'sip:a.example;transport=udp'", ""),
+        ("udp", "server = 'sip:203.0.113.5'", ""),
+        ("udp", "server = 'sips:a.example'", "is reached by TLS, and no listener has that"),
+        ("udp", "server = 'sip:a.example;transport=tcp'", "is reached by TCP, and no listener has that"),
+        ("tcp", "server = 'sip:203.0.113.5'", "is reached by UDP over IPv4, and no listener has that"),
+        ("tcp", "server = 'sip:a.example:5060'", "is reached by UDP, and no listener has that"),
+        ("udp", "server = 'sip:[2001:db8::5]'", "is reached by UDP over IPv6, and no listener has that"),
+        ("udp", "register_at = ['sip:a.example', 'sips:b.example']", "is reached by TLS, and no listener has that"),
+    ],
+)
+def test_a_server_that_no_listener_leads_to_is_warned_of(
+    tmp_path: Path, listen: str, lines: str, sentence: str
+) -> None:
+    (tmp_path / "flows").mkdir()
+    (tmp_path / "flows" / "a.toml").write_text(FLOW.format("one"))
+    text = f"sip.listen = ['{listen}:5060:interface=127.0.0.1']\n[[route]]\nto = '*'\nflow = 'one'\n"
+    (tmp_path / "a.toml").write_text(f"{text}[[trunk]]\nname = 'x'\naddress = ['203.0.113.5']\n{lines}\n")
+    loaded, problems = examine(tmp_path / "a.toml")
+    assert not problems
+    place = "trunk[0].register_at[1]" if "register_at" in lines else "trunk[0].server"
+    assert [(one.path, one.sentence.partition(": ")[0]) for one in loaded.warnings] == [(place, sentence)] * bool(
+        sentence
+    )
+
+
 @pytest.mark.contract
 @cases(
     ("url", "expected"),

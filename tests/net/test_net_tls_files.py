@@ -9,9 +9,13 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes
+from cryptography.hazmat.primitives.asymmetric import rsa
 from cryptography.hazmat.primitives.serialization import (
     BestAvailableEncryption,
     Encoding,
+    NoEncryption,
     PrivateFormat,
     load_pem_private_key,
 )
@@ -65,6 +69,15 @@ def a_folder(folder: Path, signed: Signed) -> None:
     (folder / "key.pem").mkdir()
 
 
+def short(folder: Path, signed: Signed) -> None:
+    key = rsa.generate_private_key(65537, 1024)
+    name = x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, "sip.example.com")])
+    builder = x509.CertificateBuilder().subject_name(name).issuer_name(name).public_key(key.public_key())
+    builder = builder.serial_number(1).not_valid_before(NOW - DAY).not_valid_after(NOW + 90 * DAY)
+    (folder / "cert.pem").write_bytes(builder.sign(key, hashes.SHA256()).public_bytes(Encoding.PEM))
+    (folder / "key.pem").write_bytes(key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption()))
+
+
 @pytest.mark.parametrize(
     ("spoil", "setting", "sentence"),
     [
@@ -83,6 +96,11 @@ def a_folder(folder: Path, signed: Signed) -> None:
         (no_certificate, "certificate", "which holds no certificate that can be read; give a PEM file"),
         (missing, "key", "which cannot be read"),
         (a_folder, "key", "which cannot be read"),
+        (
+            short,
+            "key",
+            "which TLS does not use, or not with this certificate; give RSA of 2048 bits or more, or EC",
+        ),
     ],
 )
 def test_what_cannot_be_used(

@@ -213,6 +213,9 @@ SLIPS: list[tuple[str, dict[str, Any]]] = [
     ("phone", {**BOB, "password": "file:nothing-there"}),
 ]
 URLS = [
+    f"//us:{MARK}@bot.example/media",
+    f"bot.example/media?key={MARK}",
+    f"wss://bot.example/?sample-rate=8000#{MARK}",
     f"wss://us:{MARK}@bot.example:99999/media",
     f"htps://us:{MARK}@bot.example/?key={MARK}",
     f"wss:/us:{MARK}@bot.example/?key={MARK}",
