@@ -145,8 +145,12 @@ class Leg:
             self._endings.remove(fn)
 
     def desert(self) -> None:
-        """The session is over, and the leg goes on: another one is to come (RFC 5589 section 6)."""
+        """The session is over, and the leg goes on: another one is to come (RFC 5589 section 6). Nothing is sent to who
+        has left, and no sound of his is missed."""
         self._is_deserted = True
+        if self._plan is not None:
+            nobody = attrs.evolve(self._plan, may_send=False, may_receive=False)
+            self._media.describe(nobody, self._signalling_host, self._nat)
 
     def take_over(
         self, session: Session, sdp: bytes, signalling_host: str, nat: str, srtp: str, *, sends_info: bool

@@ -219,6 +219,27 @@ class TestTransferAndMove:
             assert ("move", "failed") in one.steps and not one.events("step_failed")
 
 
+@pytest.mark.rfc(5589)
+def test_who_has_left_gets_no_sound_and_the_call_waits_without_his() -> None:
+    """For longer than rtp_timeout_s, which is for far ends that are there."""
+    with moving.server(media={"rtp_timeout_s": 10, "ports": "20000-20999", "max_calls": 16}) as one:
+        one.bot(Echo)
+        alice = registered(one, "127.0.0.9")
+        alice.serves = {"INVITE"}
+        caller = caller_of(one)
+        one.advance_until(lambda: caller.is_answered)
+        assert echoes(one, caller, 1)
+        refer(one, caller)
+        caller.hang_up()
+        one.advance(0.1)
+        got = len(caller.arrivals)
+        one.advance(15)
+        assert len(caller.arrivals) == got and len(one.live_calls) == 1
+        alice.pick_up()
+        one.advance(0.3)
+        assert echoes(one, alice, 3)
+
+
 class TestMovedTwice:
     """The new far end has not agreed to our port yet when somebody else comes in its place."""
 

@@ -16,11 +16,14 @@ OBEYED = {**CARRIER, "obeys": ["refer", "replaces"]}
 
 
 def server(
-    flow: dict[str, Any] | None = None, trunks: Any = (OBEYED,), obeys: Any = ("refer", "replaces", "3xx")
+    flow: dict[str, Any] | None = None,
+    trunks: Any = (OBEYED,),
+    obeys: Any = ("refer", "replaces", "3xx"),
+    **more: Any,
 ) -> ServerUnderTest:
     """A server whose trunk and phones may move calls; a bot answers, unless there is another flow."""
     phones = [{"user": user, "password": PASSWORD} for user in ("alice", "bob")]
-    config = {"trunk": list(trunks), "phone": phones, "registrar": {"obeys": list(obeys)}}
+    config = {"trunk": list(trunks), "phone": phones, "registrar": {"obeys": list(obeys)}, **more}
     return ServerUnderTest(flow or bot_flow(), config, sounds=SOUNDS)
 
 
