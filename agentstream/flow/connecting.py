@@ -134,6 +134,7 @@ class Connection:
     _other: OutgoingLeg | None = None
     _target: str = ""
     _rings: bool = False
+    _sounding: list[OutgoingLeg] = attrs.field(factory=list)
     _part: Callable[[], None] | None = None
     _joined: OutgoingLeg | None = None
     _relays: list[DigitRelay] = attrs.field(factory=list)
@@ -195,14 +196,20 @@ class Connection:
 
     def early_media(self, leg: OutgoingLeg) -> None:
         """What the far end sends before its answer is what the caller hears: the first one's, where several ring."""
+        if leg not in self._sounding:
+            self._sounding.append(leg)
         if self._part is None:
             self.call.early_media().addCallbacks(self._join_early, self._no_early, (leg,))
 
     def gone(self, leg: OutgoingLeg) -> None:
-        """Whom the caller heard has gone; perhaps others ring."""
+        """Whom the caller heard has gone; perhaps others can be heard, or ring."""
+        if leg in self._sounding:
+            self._sounding.remove(leg)
         if leg is self._joined:
             self._unjoin()
-            if self._rings:
+            if self._sounding:
+                self.early_media(self._sounding[0])
+            elif self._rings:
                 self.ringing()
 
     def _join_early(self, _: None, leg: OutgoingLeg) -> None:
@@ -234,6 +241,7 @@ class Connection:
 
     def _dialed(self, end: DialEnd) -> None:
         self._dialing = None
+        self._sounding.clear()
         if end.leg is None:
             self._finish(ConnectEnd(end.outcome, end.status, end.reason))
             return

@@ -152,7 +152,7 @@ class Ring:
         error = failure.value
         status = error.status if isinstance(error, RemoteProtocolError) and error.status else 503
         sentence = str(error)
-        if isinstance(error, LocalProtocolError):
+        if isinstance(error, LocalProtocolError) and self.way.hop is not None:
             sentence = "the way that the phone registered on is no more"
         self._dialing.refused(self, status, sentence)
 

@@ -158,6 +158,20 @@ def test_behind_the_sound_of_one_that_redirects_the_next_one_is_heard(sound: boo
             assert loudest(caller, rang) > 1000
 
 
+def test_behind_the_sound_of_one_that_declines_that_of_the_other_is_heard() -> None:
+    with connecting(connect_flow(["alice", "bob"])) as one:
+        alice, bob = registered(one, "127.0.0.9"), registered(one, "127.0.0.10", "bob")
+        caller = caller_of(one)
+        alice.ring(183, has_sound=True)
+        one.advance(0.1)
+        bob.ring(183, has_sound=True)
+        one.advance(0.2)
+        assert hears(one, alice, caller, 5) and not hears(one, bob, caller, 6)
+        alice.refuse()
+        one.advance(0.2)
+        assert hears(one, bob, caller, 7)
+
+
 class TestTransferAndMove:
     FLOW: ClassVar[dict[str, Any]] = {"start": "move", "step": {"move": TRANSFER, "bot": bot_flow()["step"]["bot"]}}
 
