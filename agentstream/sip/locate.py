@@ -102,7 +102,8 @@ def locate(uri: Uri, transports: Collection[str], families: Collection[bool], dr
         found = [str(address)] if address is not None else (yield from _addresses(host))
         places = [(transport, one, port) for one in found]
     else:
-        places = yield from _by_service(host, wanted, [one for one in transports if wanted in ("", one)], draw)
+        spoken = [one for one in transports if wanted in ("", one)]
+        places = yield from _by_service(host, wanted, spoken, draw, is_open=not named)
     targets = [
         Target(transport, where, port, host if transport == "tls" and where != host else "")
         for transport, where, port in places
@@ -116,10 +117,13 @@ Places = list[tuple[str, str, int]]
 Step = Generator[Query, Sequence[Record], Places]
 
 
-def _by_service(host: str, wanted: str, transports: Sequence[str], draw: Callable[[int], int]) -> Step:
+def _by_service(
+    host: str, wanted: str, transports: Sequence[str], draw: Callable[[int], int], *, is_open: bool
+) -> Step:
     services: list[tuple[str, str]] = []
-    if not wanted:
-        # 4.1: NAPTR records say which transports the domain prefers; those that we do not speak are discarded.
+    if is_open and transports:
+        # 4.1: where the URI names no transport, NAPTR records say which ones the domain prefers; those that we do not
+        # speak are discarded, and for a sips URI all but TLS.
         answer = yield Query("NAPTR", host)
         records = sorted((one for one in answer if isinstance(one, Naptr)), key=lambda one: (one.order, one.preference))
         for record in records:

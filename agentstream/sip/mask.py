@@ -13,12 +13,15 @@ _CREDENTIALS = re.compile(
     re.IGNORECASE | re.MULTILINE,
 )
 _USER = re.compile(rb'\b(?:username|realm|uri|algorithm|qop|nc)[ \t]*=[ \t]*(?:"[^"\r\n]*"|[^\s,"]+)', re.IGNORECASE)
-_PASSWORD = re.compile(rb"(sips?:[^\s:@<>;,?]{0,512}):[^\s@<>]{0,512}@", re.IGNORECASE)
-_KEY = re.compile(rb"(\binline:)[^\s|;]+|(^k=[a-z0-9]+:)[^\r\n]+", re.IGNORECASE | re.MULTILINE)
+# The user part may hold ";", "," and "?" (RFC 3261 section 25.1).
+_PASSWORD = re.compile(rb"(sips?:[^\s:@<>]{0,512}):[^\s@<>]{0,512}@", re.IGNORECASE)
+_KEY = re.compile(
+    rb"(\binline:)[^\s|;]+|(^(?:k=[a-z0-9]+:|a=key-mgmt:\S+[ \t]+))[^\r\n]+", re.IGNORECASE | re.MULTILINE
+)
 
 
 def mask(data: bytes) -> bytes:
-    """The message with credentials, passwords in URIs, and keys of SRTP (RFC 4568) and of ``k=`` replaced by ``***``.
+    """The message with ``***`` for credentials, passwords in URIs, and keys of SRTP (RFC 4567, RFC 4568) and of ``k=``.
 
     Of digest credentials what says who and for what is kept: username, realm, uri, algorithm, qop and nc; what can be
     guessed at or used again (response, nonce, cnonce, opaque) is not. Any bytes are taken, broken messages too.

@@ -109,6 +109,23 @@ def test_a_sips_uri_leads_nowhere_but_to_tls() -> None:
 
 
 @pytest.mark.rfc(3263)
+def test_a_sips_uri_asks_the_domain_too_where_tls_is_served() -> None:
+    """Section 4.1: NAPTR for every URI that names no transport; its replacement may be in another domain."""
+    zone: Zone = {
+        ("NAPTR", "b.example"): [
+            Naptr(10, 10, "s", "SIP+D2T", "_sip._tcp.b.example"),
+            Naptr(20, 10, "s", "SIPS+D2T", "_sips._tcp.example.com"),
+        ],
+        **SERVED,
+    }
+    targets, asked = located("sips:b.example", zone, families=(False,))
+    assert targets == [Target("tls", "192.0.2.1", 5061, "b.example"), Target("tls", "192.0.2.2", 5061, "b.example")]
+    assert asked[:2] == [Query("NAPTR", "b.example"), Query("SRV", "_sips._tcp.example.com")]
+    # With a transport in the URI the domain is not asked.
+    assert located("sips:b.example;transport=tcp", zone)[1][0] == Query("SRV", "_sips._tcp.b.example")
+
+
+@pytest.mark.rfc(3263)
 def test_a_transport_in_the_uri_needs_no_naptr() -> None:
     targets, asked = located("sip:example.com;transport=udp", SERVED)
     assert [target.port for target in targets] == [5070, 5070]

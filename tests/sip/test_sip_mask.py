@@ -30,6 +30,8 @@ KEPT = b'Digest username="bob", realm="biloxi.com", uri="sip:bob@biloxi.com", qo
         (b'Authentication-Info: nextnonce="47364c23", rspauth="6629fae4"', b"Authentication-Info: ***"),
         (b'Proxy-Authentication-Info: rspauth="6629fae4"', b"Proxy-Authentication-Info: ***"),
         (b"Contact: <sip:bob:secret@192.0.2.1:5060>;expires=60", b"Contact: <sip:bob:***@192.0.2.1:5060>;expires=60"),
+        (b"From: <sip:+1;ext=2,3?:secret@x;lr>", b"From: <sip:+1;ext=2,3?:***@x;lr>"),
+        (b"a=key-mgmt:mikey AQAFgM0XflABAAAAAAAAAAAAAAsAyO", b"a=key-mgmt:mikey ***"),
         (b"To: sips:bob:se%20cret@x", b"To: sips:bob:***@x"),
         (
             b"a=crypto:1 AES_CM_128_HMAC_SHA1_80 inline:WVNfX19zZW1jdGwgKCkgewkyMjA7fQp9CnVubGVz|2^20|1:4",
