@@ -9,7 +9,7 @@ from __future__ import annotations
 import zlib
 
 from agentstream.errors import RemoteProtocolError
-from agentstream.sip.capabilities import answer_label, inspect, label
+from agentstream.sip.capabilities import ALLOW, answer_label, inspect, label
 from agentstream.sip.core import Core
 from agentstream.sip.events import InviteReceived, MessageDropped, RequestRefused, SourceBanned
 from agentstream.sip.framing import Unframed
@@ -146,6 +146,10 @@ class Incoming:
         refusal = inspect(request, is_registrar=core.registrar is not None)
         if refusal is not None:
             core.refuse(transaction, refusal[0], refusal[1], now, source, refusal[2])
+        elif found is not None and method == "REGISTER":
+            # Nobody has asked whose it is: a call's own requests pass no gate.
+            sentence = "a registration is no part of a call"
+            core.refuse(transaction, 405, sentence, now, source, [("Allow", ALLOW)])
         elif found is not None:
             if isinstance(transaction, InviteServerTransaction):
                 core.invites[transaction] = found[0]

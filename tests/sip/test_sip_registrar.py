@@ -7,12 +7,12 @@ import itertools
 import pytest
 
 from agentstream.sip.digest import DigestServer
-from agentstream.sip.events import BindingsChanged, ContactChanged
+from agentstream.sip.events import BindingsChanged, ContactChanged, InviteReceived
 from agentstream.sip.gate import Account, Gate
 from agentstream.sip.hop import Hop
 from agentstream.sip.registrar import PING, Binding, RegistrarSettings
 from agentstream.testing.sip_peer import Received, SipPeer, authorization, read
-from tests.sip.kit import PEER, Bench
+from tests.sip.kit import PEER, SDP, Bench
 
 NAT = Hop("udp", "203.0.113.9", 61234, "u")
 FLOW = Hop("tcp", "203.0.113.9", 40001, "t")
@@ -292,3 +292,18 @@ def test_pings_are_chosen_anew_without_a_restart() -> None:
     house.stack.handle_timer(house.now)
     assert [data for data, _hop in house.stack.out][-1] == PING
     assert house.registrar.silent == 0
+
+
+@pytest.mark.rfc(3261)
+def test_a_register_inside_a_call_is_refused_whoever_sends_it():
+    house, peer = House(), SipPeer()
+    house.receive(peer.invite())
+    session = house.event(InviteReceived).session
+    house.stack.answer(session, SDP, house.now)
+    peer.take(house.sent()[-1])
+    house.receive(peer.ack())
+    (refusal,) = house.receive(peer.request("REGISTER", headers="Expires: 60\r\n"))
+    assert read(refusal).status == 405 and "REGISTER" not in read(refusal).header("allow")
+    assert session.is_up and len(house.registrar) == 0
+    house.stack.hang_up(session, house.now)
+    house.settle()
