@@ -302,6 +302,11 @@ class DigestClient:
         return attrs.evolve(answer, response=digest_of(answer, self.credentials.password, method))
 
 
+MOST_CHALLENGES = 6
+"""How often one request is answered with credentials, and how many realms are remembered: a peer that names a new realm
+each time would have us ask for ever."""
+
+
 class Answers:
     """What one request, in all its repetitions, has been asked for: each realm is answered once, and again where its
     nonce was only stale. A second 401 for the same realm means a wrong password, and asking on would lock the account.
@@ -325,11 +330,15 @@ class Answers:
         challenge = self._client.choose(response.headers.get_all(asks)) if asks else None
         if challenge is None:
             return False
+        if sum(self._tries.values()) >= MOST_CHALLENGES:
+            return False
         key = (answers, challenge.realm)
         tries = self._tries[key] = self._tries.get(key, 0) + 1
         if tries > (3 if challenge.is_stale else 1):
             return False
         self._challenges[key] = challenge
+        while len(self._challenges) > MOST_CHALLENGES:
+            del self._challenges[next(iter(self._challenges))]
         return True
 
     def headers(self, method: str, uri: str) -> list[tuple[str, str]]:

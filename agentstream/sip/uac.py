@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from agentstream.errors import LocalProtocolError
 from agentstream.sip.dialog import Dialog, uac_dialog
-from agentstream.sip.digest import Answers, DigestClient
+from agentstream.sip.digest import Answers, DigestClient, credentials_of
 from agentstream.sip.events import (
     InviteAnswered,
     InviteProgressed,
@@ -94,6 +94,8 @@ class OutgoingSession(Session):
         if not self._others or self.state not in (CALLING, PROCEEDING) or self._cancel_fields is not None:
             return False
         self._emit(TargetFailed(self, self.remote, status))
+        if self._answers is not None:
+            self._answers.forget_tries()
         if self._transaction.is_open:
             # It may still be answered; it is not repeated any more.
             self.stack.timers.cancel(self._transaction, "A")
@@ -126,7 +128,8 @@ class OutgoingSession(Session):
                 self.stack.start_client(build_cancel(transaction.request, reason), transaction.hop, now, None)
         elif response.status < 300:
             dialog = self._dialog_of(transaction.request, response, transaction.hop)
-            self.stack.send_ack(dialog, transaction.request.cseq.number)
+            credentials = credentials_of(transaction.request.headers)
+            self.stack.send_ack(dialog, transaction.request.cseq.number, credentials=credentials)
             if left != "ended":
                 self._left[transaction] = "ended"
                 self.stack.send_in_dialog(dialog, "BYE", now, None, reason)

@@ -7,7 +7,7 @@ from collections.abc import Callable
 
 import pytest
 
-from agentstream.sip.digest import Credentials, DigestClient, DigestServer, parse_answer
+from agentstream.sip.digest import MOST_CHALLENGES, Credentials, DigestClient, DigestServer, parse_answer
 from agentstream.sip.events import (
     InfoAnswered,
     InviteAnswered,
@@ -297,3 +297,24 @@ def test_without_credentials_it_is_a_refusal() -> None:
     ASK["INFO"](bench, session)
     assert bench.receive(peer.respond(sent(bench, "INFO"), 401, "Who", headers=challenge())) == []
     assert bench.event(InfoAnswered).status == 401
+
+
+@BOTH
+@EACH
+def test_a_peer_that_names_a_new_realm_each_time_is_not_answered_for_ever(
+    up: Callable[[], tuple[Bench, SipPeer, Session]], method: str
+) -> None:
+    bench, peer, session = up()
+    ASK[method](bench, session)
+    data, requests = sent(bench, method), 1
+    while requests < 20:
+        server = DigestServer(f"realm{requests}", token)
+        bench.stack.receive(peer.respond(data, 401, "Who", headers=challenge(server=server)), TARGET, bench.now)
+        again = [one for one in bench.sent() if one.startswith(method.encode() + b" ")]
+        if not again:
+            break
+        data, requests = again[0], requests + 1
+    assert requests == 1 + MOST_CHALLENGES
+    bench.events()
+    bench.stack.hang_up(session, bench.now)
+    bench.settle()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 
+from agentstream.sip.digest import Credentials, DigestClient, DigestServer
 from agentstream.sip.events import InviteAnswered, InviteRefused, SessionEnded, TargetFailed
 from agentstream.sip.routing import NO_TCP_S
 from agentstream.sip.stack import Hop, Listener, Session
@@ -235,3 +236,25 @@ class TestUnreachable:
         bench.stack.refused(PEER.host, PEER.port, bench.now)
         # The BYE is repeated until it is answered.
         assert bench.advance(2.0) == [(0.5, "BYE"), (1.5, "BYE")]
+
+
+@pytest.mark.rfc(3263)
+def test_the_next_target_may_ask_for_credentials_as_the_one_before_it_has() -> None:
+    bench, peer = Bench(), SipPeer()
+    uri = parse_uri("sip:bob@example.com")
+    client = DigestClient(Credentials("us", "right"), lambda: "c")
+    bench.stack.invite(
+        uri, from_uri=uri, to_uri=uri, sdp=SDP, hop=PEER, now=bench.now, others=[OTHER], credentials=client
+    )
+    went = []
+    for status in (401, 503, 401):
+        ((data, hop),) = out(bench)
+        went.append(hop)
+        asks = "".join(
+            f"WWW-Authenticate: {value}\r\n" for value in DigestServer("c", iter("abcd").__next__).challenges(0)
+        )
+        bench.stack.receive(peer.respond(data, status, headers=asks if status == 401 else ""), hop, bench.now)
+        del bench.stack.out[0]  # our ACK
+    ((data, hop),) = out(bench)
+    assert [*went, hop] == [PEER, PEER, OTHER, OTHER] and read(data).header("authorization")
+    assert [type(event) for event in bench.events()] == [TargetFailed]
