@@ -110,6 +110,10 @@ class Registration:
         self._stack.timers.cancel_all(self)
         if self.state in (ENDING, ENDED):
             return
+        asked, self._transaction = self._transaction, None
+        if asked is not None:
+            # Its 200 would have us registered again, and refreshed for ever.
+            asked.end(now)
         was_registered = self.granted_s > 0
         self.state = ENDING if was_registered else ENDED
         if was_registered and self._hop is not None:

@@ -252,3 +252,14 @@ def test_what_is_looked_up_when_it_is_over_is_not_used():
     asked[0]([ONE], client.now)
     assert client.sent() == []
     client.settle()
+
+
+@pytest.mark.parametrize("status", [200, 401])
+def test_an_answer_that_comes_behind_the_stop_begins_nothing(status):
+    client = Client()
+    data = client.begun()
+    client.one.stop(client.now)
+    (value,) = DigestServer("carrier", lambda: "n", ["MD5"]).challenges(client.now)
+    client.answer(data, status, f"WWW-Authenticate: {value}\r\n" if status == 401 else "")
+    assert client.one.state == "ended" and client.wait(4000) == [] and client.changes() == []
+    assert client.stack.is_idle
