@@ -81,6 +81,7 @@ class Subscription:
     def received(self, transaction: ServerTransaction, source: Hop, now: float) -> None:
         """A REFER in the session's dialog (RFC 3515 section 2.4.2)."""
         session, stack, request = self._session, self._stack, transaction.request
+        self._count += 1
         if not session.permissions.refer:
             # Whom we call is for the flow to say, and not for whoever can send us a request.
             stack.refuse(transaction, 603, "we are not transferred by others", now, source)
@@ -96,10 +97,10 @@ class Subscription:
         except RemoteProtocolError as error:
             stack.refuse(transaction, error.status, error.sentence, now, source)
             return
-        self._count += 1
-        # Section 2.4.6: NOTIFYs of the second REFER in a dialog, and of those after it, name it by its CSeq.
+        # Section 2.4.6: "for the second and subsequent REFER requests a UA receives in a given dialog", refused ones
+        # too, the NOTIFYs name theirs by its CSeq.
         self._event = "refer" if self._count == 1 else f"refer;id={request.cseq.number}"
-        self._is_silent = (request.headers.get("refer-sub") or "").strip().lower() == "false"
+        self._is_silent = (request.headers.get("refer-sub") or "").partition(";")[0].strip().lower() == "false"
         self._told, self._next = 0, None
         self.is_under_way = True
         dialog = session.dialog_with(request)
@@ -150,19 +151,21 @@ class Subscription:
 
     def response_received(self, transaction: ClientTransaction, response: Response, now: float) -> None:
         if response.status >= 200:
-            self._answered(transaction, now)
+            self._answered(transaction, response.status, now)
 
     def transaction_repeated(self, transaction: ClientTransaction, again: ClientTransaction) -> None:
         if transaction is self._sent:
             self._sent = again
 
     def transaction_failed(self, transaction: ClientTransaction, status: int, now: float) -> None:
-        self._answered(transaction, now)
+        self._answered(transaction, status, now)
 
-    def _answered(self, transaction: ClientTransaction, now: float) -> None:
-        # Whoever does not want to hear of it is told no less: our call goes on all the same.
+    def _answered(self, transaction: ClientTransaction, status: int, now: float) -> None:
         if transaction is self._sent:
             self._sent = None
+            if status in (408, 481):
+                # RFC 6665 section 4.2.2: the subscription is gone. Our call goes on all the same.
+                self._is_silent, self._next = True, None
             self._send(now)
 
     def transaction_ended(self, transaction: Transaction, now: float) -> None:

@@ -84,8 +84,8 @@ class Reinvites:
         stack = self._stack
         fields = [
             ("Contact", session.contact(dialog.source)),
-            stack.capabilities[0],
-            ("Supported", stack.supported),
+            session.our_allow(),
+            ("Supported", session.permissions.supported(stack.supported)),
             *session.timer.ask(),
             ("Content-Type", "application/sdp"),
         ]

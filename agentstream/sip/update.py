@@ -127,7 +127,7 @@ class Updates:
         fields = [
             ("Contact", self._session.contact(dialog.source)),
             *stack.capabilities[:1],
-            ("Supported", stack.supported),
+            ("Supported", session.permissions.supported(stack.supported)),
             *(session.timer.ask() if session.is_up else ()),
         ]
         if offer:

@@ -12,7 +12,7 @@ from agentstream.sip.replaces import Replaces
 from agentstream.sip.stack import Session
 from agentstream.sip.uri import parse_uri
 from agentstream.testing.sip_peer import Received, SipPeer, read
-from tests.sip.kit import Bench
+from tests.sip.kit import SDP, Bench
 from tests.sip.test_sip_reinvite import EITHER, Begin, answered_by_us
 from tests.sip.test_sip_uas import ring
 
@@ -207,3 +207,36 @@ def test_allow_and_supported_say_who_may() -> None:
         (ok,) = bench.read()
         assert ("REFER" in ok.header("allow")) is is_said
         assert ("norefersub" in ok.header("supported")) is is_said
+
+
+def test_a_refused_one_counts_for_the_name_of_the_next() -> None:
+    """RFC 3515 section 2.4.6 says of those that were received, and not of those that were accepted."""
+    bench, peer, _ = up()
+    (refusal,) = refer(bench, peer, "Refer-To: <mailto:a@b>\r\n")
+    assert refusal.status == 416
+    accepted, trying = refer(bench, peer)
+    assert trying.header("event") == f"refer;id={accepted.header('cseq').split()[0]}"
+
+
+@pytest.mark.rfc(4488)
+def test_refer_sub_may_have_parameters() -> None:
+    bench, peer, _ = up()
+    (accepted,) = refer(bench, peer, TO + "Refer-Sub: False ;why=not\r\n")
+    assert accepted.status == 202 and accepted.header("refer-sub") == "false"
+
+
+def test_who_has_forgotten_the_subscription_is_told_no_more() -> None:
+    """RFC 6665 section 4.2.2; the call that it asked for goes on."""
+    bench, peer, session = up()
+    _, trying = refer(bench, peer)
+    bench.stack.tell_referrer(session, 180, "", bench.now)
+    assert answered(bench, peer, trying, 481) == []
+    bench.stack.tell_referrer(session, 486, "", bench.now)
+    assert bench.sent() == [] and session.is_up
+
+
+def test_every_offer_of_ours_says_what_the_peer_may() -> None:
+    bench, _, session = up()
+    bench.stack.reinvite(session, lambda: SDP, bench.now)
+    (invite,) = bench.read()
+    assert "REFER" in invite.header("allow") and "norefersub" in invite.header("supported")
