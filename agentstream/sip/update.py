@@ -126,7 +126,7 @@ class Updates:
         offer = self._make_offer() if self._make_offer is not None else b""
         fields = [
             ("Contact", self._session.contact(dialog.source)),
-            *stack.capabilities[:1],
+            session.our_allow(),
             ("Supported", session.permissions.supported(stack.supported)),
             *(session.timer.ask() if session.is_up else ()),
         ]

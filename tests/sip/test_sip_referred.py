@@ -235,8 +235,11 @@ def test_who_has_forgotten_the_subscription_is_told_no_more() -> None:
     assert bench.sent() == [] and session.is_up
 
 
-def test_every_offer_of_ours_says_what_the_peer_may() -> None:
-    bench, _, session = up()
-    bench.stack.reinvite(session, lambda: SDP, bench.now)
-    (invite,) = bench.read()
-    assert "REFER" in invite.header("allow") and "norefersub" in invite.header("supported")
+@pytest.mark.parametrize("method", ["INVITE", "UPDATE"])
+def test_every_offer_of_ours_says_what_the_peer_may(method: str) -> None:
+    bench, peer, session = up()
+    bench.receive(peer.request("INFO", headers="Allow: UPDATE\r\n"))
+    (bench.stack.reinvite if method == "INVITE" else bench.stack.update)(session, lambda: SDP, bench.now)
+    (offer,) = bench.read()
+    assert offer.method == method
+    assert "REFER" in offer.header("allow") and "norefersub" in offer.header("supported")
