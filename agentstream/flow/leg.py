@@ -294,7 +294,7 @@ class Leg:
         """A re-INVITE: the same port and, where something changes, the next version of our description; 488 leaves
         everything as it was."""
         if not sdp:
-            self._offer_of_200 = self._revised(make_offer(self._local, self._sent))
+            self._offer_of_200 = self._revised(make_offer(self._local, self._sent, self._plan))
             self._edge.answer(self._session, self._offer_of_200.serialise())
             return
         try:
@@ -346,7 +346,7 @@ class Leg:
 
     def _make_change(self) -> bytes:
         """The offer of the first change, made when its re-INVITE is sent."""
-        self._offer = self._revised(make_offer(self._changes[0].local, self._sent))
+        self._offer = self._revised(make_offer(self._changes[0].local, self._sent, self._plan))
         return self._offer.serialise()
 
     def change_answered(self, sdp: bytes) -> None:

@@ -147,13 +147,16 @@ def choose(media: MediaDescription, now: Keys | None, random_bytes: RandomBytes 
     return Crypto(theirs.tag, theirs.suite, ours), Keys(theirs.suite, ours, theirs.key)
 
 
-def offered(before: MediaDescription | None, random_bytes: RandomBytes | None) -> list[Crypto]:
+def offered(before: MediaDescription | None, now: Keys | None, random_bytes: RandomBytes | None) -> list[Crypto]:
     """Our lines for an offer; a suite of ``before``, our last description of the stream, keeps its key and tag.
 
     RFC 3711 section 9.1: a key is never used with a rollover counter that began anew, so one that may have been given
-    up in between is not offered again: what is not in ``before`` gets a new one.
+    up in between is not offered again: what is not in ``before`` gets a new one, and so does what is not in use.
+
+    :param now: the keys that are in use; None where the offer of ``before`` has no answer that is known.
     """
-    known = {} if before is None else {line.suite: line for line in lines_of(before)}
+    lines = [] if before is None else lines_of(before)
+    known = {line.suite: line for line in lines if now is None or (line.suite, line.key) == (now.suite, now.send)}
     tags = {line.tag for line in known.values()}
     free = (tag for tag in range(1, 999) if tag not in tags)
     made = [Crypto(next(free), suite, make_key(suite, random_bytes)) for suite in SUITES if suite not in known]

@@ -116,11 +116,14 @@ class MediaPlan:
     keys: crypto.Keys | None = None
 
 
-def make_offer(local: LocalMedia, before: SessionDescription | None = None) -> SessionDescription:
+def make_offer(
+    local: LocalMedia, before: SessionDescription | None = None, now: MediaPlan | None = None
+) -> SessionDescription:
     """Our offer: every codec of ours, and telephone-event at each of their clocks. The answer says where RTCP is.
 
     :param before: our last description of the same session. RFC 3264 section 8: its ``m=`` lines keep their places;
         those that were declined stay declined.
+    :param now: what was agreed: of the keys in ``before`` only the one in use is offered again.
     """
     direction = "sendonly" if local.is_holding else "sendrecv"
     formats = offered_formats(local.codecs, local.digit_payload_type, before)
@@ -128,7 +131,7 @@ def make_offer(local: LocalMedia, before: SessionDescription | None = None) -> S
     last = before.media[place] if before is not None and place < len(before.media) else None
     # A session stays what it is.
     is_secure = crypto.is_secure(last) if last is not None and last.port else local.srtp == crypto.REQUIRED
-    lines = crypto.offered(last, local.random_bytes) if is_secure else []
+    lines = crypto.offered(last, None if now is None else now.keys, local.random_bytes) if is_secure else []
     audio = _audio(local, formats, direction, lines, is_muxed=True)
     if before is None:
         return _describe(local, (audio,))

@@ -186,6 +186,18 @@ class TestTheSameSessionAgain:
         assert cryptos(sdp.make_offer(ours, again)) == lines
         assert sdp.accept_answer(again, offer(SECURE, line(tag=2))).keys == plan.keys
 
+    @pytest.mark.rfc(3711)
+    def test_a_key_that_was_given_up_is_not_offered_again(self) -> None:
+        ours = local()
+        made, used = sdp.make_offer(ours), set[bytes]()
+        for suite in (CM_80, CM_32, CM_80, CM_80):
+            (chosen,) = [one for one in cryptos(made) if one.suite == suite]
+            plan = sdp.accept_answer(made, offer(SECURE, line(THEIRS, suite, chosen.tag)))
+            made, before = sdp.make_offer(ours, made, plan), made
+            kept = {one.key for one in cryptos(made)} & {one.key for one in cryptos(before)}
+            assert kept == {chosen.key} and not (used - kept) & {one.key for one in cryptos(made)}
+            used.add(chosen.key)
+
     def test_a_session_in_clear_stays_so_in_our_offers(self) -> None:
         ours = local("optional")
         answer, _ = sdp.answer_offer(offer(CLEAR), ours)
