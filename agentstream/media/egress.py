@@ -114,9 +114,12 @@ class Egress:
         self._direct: list[tuple[ConnectedSender, memoryview, int]] = []
         self._common: list[tuple[Sender, memoryview, Address, int]] = []
         self._secured: dict[int, _Secured] = {}
-        self._protected: list[tuple[srtp.Context, srtp.Pointer, int, memoryview, ConnectedSender, int]] = []
+        self._protected: list[int] = []  # rows, and of each what libsrtp knows its key by, its packet and length
+        self._sessions: list[srtp.Pointer] = []
+        self._pointers: list[srtp.Pointer] = []
+        self._protected_lengths = np.zeros(0, np.intc)
+        self._counts: srtp.Counts | None = None
         self._is_listed = True
-        self._count = srtp.new_count()
         self.sent = np.zeros(rows, np.int64)
         self.octets = np.zeros(rows, np.int64)
         self._payload_octets = np.full(rows, FRAME, np.int64)
@@ -255,25 +258,28 @@ class Egress:
     def _list_common(self) -> None:
         """Sort the rows by how they are sent: once a slot in which one has come, gone or changed."""
         self._is_listed = True
-        self._direct, self._common, self._protected = [], [], []
+        self._direct, self._common = [], []
+        self._protected, self._sessions, self._pointers = [], [], []
+        lengths: list[int] = []
         for row in np.flatnonzero(self._sends).tolist():
             if row in self._halved or row in self._digits or row in self._varying:
                 continue
-            socket, address, view = self._sockets[row], self._addresses[row], self._views[row]
+            socket, address, packet = self._sockets[row], self._addresses[row], self._views[row]
+            secured = self._secured.get(row)
+            if secured is not None:
+                self._protected.append(row)
+                self._sessions.append(secured.context.srtp)
+                self._pointers.append(secured.pointer)
+                lengths.append(secured.length)
+                packet = secured.packet
             send, connected = self._connected.get(row, (None, None))
-            is_direct = send is not None and connected == address
-            if row in self._secured:
-                if not is_direct:
-                    send = None if socket is None or address is None else _bound(socket, address)
-                if send is not None:
-                    secured = self._secured[row]
-                    self._protected.append(
-                        (secured.context, secured.pointer, secured.length, secured.packet, send, row)
-                    )
-            elif send is not None and is_direct:
-                self._direct.append((send, view, row))
+            if send is not None and connected == address:
+                self._direct.append((send, packet, row))
             elif socket is not None and address is not None:
-                self._common.append((socket, view, address, row))
+                self._common.append((socket, packet, address, row))
+        self._protected_lengths = np.array(lengths, np.intc)
+        if lengths and self._counts is None:
+            self._counts = srtp.Counts(len(self._sends))
 
     def send_digits(self, row: int, payload_type: int, slots: Iterator[EventPacket | None]) -> None:
         """Send these in place of the row's audio, one a slot, until they end."""
@@ -303,8 +309,12 @@ class Egress:
         self._timestamp_field[:high] = self._timestamp[:high]
         if not self._is_listed:
             self._list_common()
-        refused = self.refused
-        for send, packet, row in self._direct:
+        direct, common, refused = self._direct, self._common, self.refused
+        if self._protected and (bare := self._protect_all()):
+            refused[list(bare)] += 1
+            direct = [entry for entry in direct if entry[-1] not in bare]
+            common = [entry for entry in common if entry[-1] not in bare]
+        for send, packet, row in direct:
             try:
                 send(packet)
             except ConnectionRefusedError:  # ICMP's answer to an earlier packet, told instead of sending this one
@@ -313,13 +323,11 @@ class Egress:
                     send(packet)
             except OSError:
                 refused[row] += 1
-        for sendto, packet, address, row in self._common:
+        for sendto, packet, address, row in common:
             try:
                 sendto(packet, address)
             except OSError:  # a full socket buffer, or ICMP's answer to an earlier packet
                 refused[row] += 1
-        if self._protected:
-            self._send_protected()
         sends = self._sends[:high]
         np.add(self._sequence[:high], sends, out=self._sequence[:high])
         np.add(self.sent[:high], sends, out=self.sent[:high])
@@ -333,26 +341,13 @@ class Egress:
                 self._packets[row, 1] = self._payload_type[row]
             self._marked.clear()
 
-    def _send_protected(self) -> None:
-        # All are protected before the first is sent: each of both is quicker where the other is not between.
-        count, protect, refused = self._count, srtp.protect, self.refused
-        bare: set[int] = set()
-        for context, pointer, length, _, _, row in self._protected:
-            count[0] = length
-            if protect(context.srtp, pointer, count):
-                bare.add(row)
-        for _, _, _, packet, send, row in self._protected:
-            if row in bare:
-                refused[row] += 1
-                continue
-            try:
-                send(packet)
-            except ConnectionRefusedError:
-                refused[row] += 1
-                with suppress(OSError):
-                    send(packet)
-            except OSError:
-                refused[row] += 1
+    def _protect_all(self) -> set[int]:
+        """Protect this slot's packets of all rows with keys, where they lie; gives the rows for which that failed."""
+        assert self._counts is not None  # made when the first of them was listed
+        number = len(self._protected)
+        self._counts.values[:number] = self._protected_lengths
+        codes = list(map(srtp.protect, self._sessions, self._pointers, self._counts.pointers))
+        return {row for row, code in zip(self._protected, codes, strict=True) if code} if any(codes) else set()
 
     def _code_varying(self, row: int, coded: _Coded, samples: npt.NDArray[np.int16]) -> None:
         """Code a row whose payloads have no fixed length; of two packets of 10 ms the second waits."""
@@ -423,7 +418,7 @@ class Egress:
 
     def _protect(self, context: srtp.Context, packet: bytearray | memoryview) -> memoryview:
         """A copy of a packet, protected."""
-        copy, count = bytearray(len(packet) + srtp.TRAILER), self._count
+        copy, count = bytearray(len(packet) + srtp.TRAILER), srtp.new_count()
         copy[: len(packet)] = packet
         count[0] = len(packet)
         if srtp.protect(context.srtp, srtp.pointer_to(copy), count):
@@ -435,7 +430,3 @@ class Egress:
         self._timestamp[:high] += self._units[:high] * np.uint32(slots)
         for row in np.flatnonzero(self._sends[:high]).tolist():
             self._mark(row)
-
-
-def _bound(send: Sender, address: Address) -> ConnectedSender:
-    return lambda packet: send(packet, address)

@@ -8,7 +8,8 @@ done at all. Two C calls a row and tick are what this costs, one here and one in
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from typing import TypeVar
 
 import attrs
 import numpy as np
@@ -19,24 +20,35 @@ from agentstream.media.ports import PACKET_CAPACITY, Pass
 from agentstream.media.srtp import Context, ReadContext
 from agentstream.sdp import Keys
 
+_C = TypeVar("_C", bound=Context)
+
 KEPT_S = 1.0
 """Seconds for which what a far end sends under the key before is heard."""
+
+KEPT_KEYS = len(srtp.TAGS)
+"""Keys of a row and direction that are known still: as many as one offer has."""
 
 
 @attrs.define
 class _Row:
     """The contexts of one row.
 
+    A key that comes back goes on where it was: begun anew, its rollover counter would give the same keystream twice
+    (RFC 3711 section 9.1), and what came before could come again. It does come back where the far end answers offers of
+    ours, each of which has one key a suite, with now this suite and now that.
+
     :ivar keys: those that are in use; None: the row has become one in clear.
-    :ivar left: the context of the key before, and ``left_keys`` that key. :ivar left_until: monotonic seconds.
+    :ivar sends: the contexts of the keys that it sent under, the last used last. :ivar reads: the same of what is read.
+    :ivar left: the context of the key before, until ``left_until``, in monotonic seconds.
     """
 
     keys: Keys | None = None
     send: Context | None = None
     read: ReadContext | None = None
     left: ReadContext | None = None
-    left_keys: Keys | None = None
     left_until: float = 0.0
+    sends: dict[tuple[str, bytes], Context] = attrs.Factory(dict)
+    reads: dict[tuple[str, bytes], ReadContext] = attrs.Factory(dict)
 
 
 class Protection:
@@ -55,6 +67,10 @@ class Protection:
         self._views = views
         self._refused = refused
         self._pointers: list[srtp.Pointer] = []
+        self._counts: srtp.Counts | None = None
+        # Of each row the source whose next packet libsrtp may read without another question (-1: none), and by what.
+        self._ssrc = np.full(rows, -1, np.int64)
+        self._sessions: list[srtp.Pointer | None] = [None] * rows
         self._count = srtp.new_count()
         self._scratch = bytearray(PACKET_CAPACITY + srtp.CONTROL_TRAILER)
         self._scratch_pointer = srtp.pointer_to(self._scratch)
@@ -82,33 +98,38 @@ class Protection:
             self._is_secure[row] = True
             if not self._pointers:
                 self._pointers = [srtp.pointer_to(view) for view in self._views]
+                self._counts = srtp.Counts(len(self._views))
         before, mine.keys = mine.keys, keys
         if keys is None:
             mine.send = None
         elif before is None or (before.suite, before.send) != (keys.suite, keys.send):
-            mine.send = Context(keys.suite, keys.send, sends=True)
+            mine.send = _again(mine.sends, keys.suite, keys.send, Context)
         if _reads_as(before) != _reads_as(keys):
-            self._read_by(mine, before, keys, now)
+            self._read_by(mine, keys, now)
+        self._settle(row, mine)
         return mine.send
 
     @staticmethod
-    def _read_by(mine: _Row, before: Keys | None, keys: Keys | None, now: float) -> None:
+    def _read_by(mine: _Row, keys: Keys | None, now: float) -> None:
         read, left = mine.read, mine.left
-        if keys is None:
-            mine.read = None
-        elif left is not None and _reads_as(mine.left_keys) == _reads_as(keys):
-            mine.read = left  # back to the key before: what was heard under it is not heard again
-        else:
-            mine.read = ReadContext(keys.suite, keys.receive)
+        mine.read = None if keys is None else _again(mine.reads, keys.suite, keys.receive, ReadContext)
         if read is not None:
-            mine.left, mine.left_keys, mine.left_until = read, before, now + KEPT_S
+            mine.left, mine.left_until = read, now + KEPT_S
         elif mine.read is left:
             mine.left = None
+
+    def _settle(self, row: int, mine: _Row) -> None:
+        """Note what the row's next packet may be read by at once."""
+        read = mine.read if mine.left is None else None
+        self._ssrc[row] = -1 if read is None else read.ssrc
+        self._sessions[row] = None if read is None else read.srtp
 
     def close(self, row: int) -> None:
         """The row is nobody's."""
         self._rows.pop(row, None)
         self._is_secure[row] = False
+        self._ssrc[row] = -1
+        self._sessions[row] = None
 
     # In
 
@@ -131,27 +152,46 @@ class Protection:
         headers = self._inbox[places, :12]
         is_control = headers[:, 1] >> 5 == 6  # see rtp.packet.is_rtcp
         ssrcs = np.where(is_control, *(headers[:, at : at + 4].copy().view(">u4")[:, 0] for at in (4, 8)))
-        rows, pointers, count, unprotect = self._rows, self._pointers, self._count, srtp.unprotect
-        lost: list[int] = []
-        for at, control, ssrc in zip(places.tolist(), is_control.tolist(), ssrcs.tolist(), strict=True):
-            mine = rows[numbers[at]]
-            read = mine.read
-            if control or read is None or mine.left is not None or ssrc != read.ssrc:
-                length = self._open_slowly(numbers[at], mine, at, lengths[at], (control, ssrc), now)
+        is_next = (ssrcs == self._ssrc[numbers][places]) & ~is_control
+        lost = self._open_next(arrived, places[is_next].tolist()) if is_next.any() else []
+        if not is_next.all():
+            others = ~is_next
+            for at, *kind in zip(
+                places[others].tolist(), is_control[others].tolist(), ssrcs[others].tolist(), strict=True
+            ):
+                row, (control, ssrc) = numbers[at], kind
+                mine = self._rows[row]
+                length = self._open_slowly(row, mine, at, lengths[at], (control, ssrc), now)
+                if row in self._rows:
+                    self._settle(row, mine)
                 if length < 0:
                     lost.append(at)
                 else:
                     lengths[at] = length
-                continue
-            count[0] = lengths[at]
-            code = unprotect(read.srtp, pointers[at], count)
-            if code:
-                self._refused[numbers[at]][srtp.reason_of(code)] += 1
-                lost.append(at)
-            else:
-                lengths[at] = count[0]
-        for at in reversed(lost):
+        for at in sorted(lost, reverse=True):
             self._drop(arrived, at)
+
+    def _open_next(self, arrived: Pass, places: list[int]) -> list[int]:
+        """Read packets whose sources are those of their rows; gives the places of what could not be read."""
+        assert self._counts is not None  # made for the first row with keys
+        numbers, lengths, values = arrived.rows, arrived.lengths, self._counts.values
+        pointers, counts, sessions = self._pointers, self._counts.pointers, self._sessions
+        values[: len(lengths)] = lengths
+        codes = list(
+            map(
+                srtp.unprotect,
+                [sessions[numbers[at]] for at in places],
+                [pointers[at] for at in places],
+                [counts[at] for at in places],
+            )
+        )
+        lengths[:] = values[: len(lengths)].tolist()
+        if not any(codes):
+            return []
+        lost = [(at, code) for at, code in zip(places, codes, strict=True) if code]
+        for at, code in lost:
+            self._refused[numbers[at]][srtp.reason_of(code)] += 1
+        return [at for at, _ in lost]
 
     def _open_slowly(self, row: int, mine: _Row, at: int, length: int, kind: tuple[bool, int], now: float) -> int:
         """What follows from a packet that is not simply the next of its source: its length without what protected
@@ -161,7 +201,7 @@ class Protection:
         if mine.left is None:
             return self._read(row, mine.read, self._pointers[at], length, kind)
         if now >= mine.left_until:
-            mine.left = mine.left_keys = None
+            mine.left = None
             if mine.read is None:
                 self.close(row)
                 return length
@@ -253,3 +293,11 @@ class Protection:
 
 def _reads_as(keys: Keys | None) -> tuple[str, bytes] | None:
     return None if keys is None else (keys.suite, keys.receive)
+
+
+def _again(known: dict[tuple[str, bytes], _C], suite: str, key: bytes, make: Callable[[str, bytes], _C]) -> _C:
+    """The context of a key, the one that it had if it had one; of the others the oldest is given up."""
+    context = known[suite, key] = known.pop((suite, key), None) or make(suite, key)
+    if len(known) > KEPT_KEYS:
+        del known[next(iter(known))]
+    return context

@@ -10,6 +10,8 @@ from __future__ import annotations
 import socket
 from typing import Any
 
+import numpy as np
+import numpy.typing as npt
 from pylibsrtp import Policy, Session
 from pylibsrtp._binding import ffi, lib
 
@@ -67,6 +69,18 @@ def new_count() -> Count:
     return ffi.new("int *")
 
 
+class Counts:
+    """Many such numbers, one a packet: a whole pass is protected or read by ``map`` of one of libsrtp's functions.
+
+    :ivar values: int32 (n,), the numbers. :ivar pointers: to each of them.
+    """
+
+    def __init__(self, number: int) -> None:
+        self.values: npt.NDArray[np.intc] = np.zeros(number, np.intc)
+        self._all = ffi.from_buffer("int[]", self.values, require_writable=True)
+        self.pointers: list[Count] = [self._all + at for at in range(number)]
+
+
 def reason_of(code: int) -> str:
     """Why a packet was not read, as a fixed sentence."""
     return _REASONS.get(code, UNREADABLE)
@@ -79,9 +93,10 @@ class Context:
     :ivar tag: bytes that it adds to an RTP packet.
     """
 
-    def __init__(self, suite: str, key: bytes, *, sends: bool) -> None:
-        kind = Policy.SSRC_ANY_OUTBOUND if sends else Policy.SSRC_ANY_INBOUND
-        policy = Policy(key=key, ssrc_type=kind, srtp_profile=_PROFILES[suite])
+    SSRCS = Policy.SSRC_ANY_OUTBOUND
+
+    def __init__(self, suite: str, key: bytes) -> None:
+        policy = Policy(key=key, ssrc_type=self.SSRCS, srtp_profile=_PROFILES[suite])
         policy.window_size = WINDOW
         self._session = Session(policy)
         self.srtp = self._session._srtp[0]
@@ -99,11 +114,12 @@ class ReadContext(Context):
     :ivar ssrc: the one that was read last.
     """
 
+    SSRCS = Policy.SSRC_ANY_INBOUND
     KEPT = 8
     GIVEN_UP = 1024
 
     def __init__(self, suite: str, key: bytes) -> None:
-        super().__init__(suite, key, sends=False)
+        super().__init__(suite, key)
         self.ssrc = -1
         self._kept: dict[int, None] = {}
         self._given_up: set[int] = set()

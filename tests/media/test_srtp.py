@@ -324,6 +324,31 @@ class TestKeysInMidCall:
         assert far.leg.statistics().received == 3
         world.plane.stop()
 
+    def test_a_key_that_comes_back_later_goes_on_where_it_was(self) -> None:
+        """RFC 3711 section 9.1: with a rollover counter begun anew the same keystream would be sent twice."""
+        world = make_world()
+        far = call(world)
+        packets = [far.packet(frame) for frame in ulaw_noise(10, 1)]  # across the wrap: both counters are 1
+        for packet in packets:
+            far.send(packet)
+            world.ticks(1)
+        for number in (2, 3, 4):
+            far.describe(keys(number=number))
+            world.ticks(60)
+        far.wire.clear()
+        far.describe(far.keys)
+        chunks = world.record(far.leg)
+        world.ticks(60)
+        for packet in packets:
+            far.send(packet)
+            world.ticks(1)
+        assert far.refused == {srtp.REPLAYED: 10}
+        talk(world, far, ulaw_noise(10, 2))
+        world.ticks(8)
+        assert is_in(ulaw_noise(10, 2), chunks)
+        assert len(far.read()) == 60 + 10 + 10 + 8  # with the session that it has had from the first packet on
+        world.plane.stop()
+
     def test_to_clear_and_back(self) -> None:
         """What was agreed on is what is sent and heard; SRTP that is under way when it ends is still read."""
         world = make_world()

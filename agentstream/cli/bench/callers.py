@@ -87,7 +87,7 @@ class Callers:
         self._outbox = Outbox(rows, self._width)
         self._outbox.packets[:, 0] = 0x80
         self._inbox = Inbox(4 * SHARED, 2048)
-        self._contexts: dict[int, tuple[srtp.Context, srtp.Context]] = {}
+        self._contexts: dict[int, tuple[srtp.Context, srtp.ReadContext]] = {}
         self._count = srtp.new_count()
         self._out, self._in = (
             [srtp.pointer_to(packet.data) for packet in box.packets] for box in (self._outbox, self._inbox)
@@ -104,8 +104,7 @@ class Callers:
         """
         number, timestamp, ssrc = self._random.integers(0, 1 << np.array([15, 32, 32]))
         if keys is not None:
-            sends, reads = (srtp.Context(keys.suite, key, sends=sends) for key, sends in _directions(keys))
-            self._contexts[row] = sends, reads
+            self._contexts[row] = srtp.Context(keys.suite, keys.send), srtp.ReadContext(keys.suite, keys.receive)
         self._names[row] = np.frombuffer(sockaddr(host, port), np.uint8)
         self._row_of_port[port] = row
         self._port[row], self._call[row], self._offset[row] = port, call, 37 * call
@@ -210,10 +209,6 @@ class Callers:
         """Let go of the ports."""
         for sock in (*self.socks, *self._control):
             sock.close()
-
-
-def _directions(keys: Keys) -> tuple[tuple[bytes, bool], tuple[bytes, bool]]:
-    return (keys.send, True), (keys.receive, False)
 
 
 def _big_endian(out: Bytes, values: npt.NDArray[np.int64]) -> None:
