@@ -94,6 +94,7 @@ def _cross_check(document: Mapping[str, Any], config: Config, broken: frozenset[
         first.setdefault(name, path)
     yield from _check_accounts(config, file)
     if "sip" not in broken:
+        yield from _bound_twice(config, file)
         for is_v6 in (False, True):
             wide = [at for at in config.sip.listeners if at.is_everywhere and at.is_v6 == is_v6 and not at.advertise]
             if wide and not config.sip.advertised(is_v6=is_v6):
@@ -113,6 +114,17 @@ def _cross_check(document: Mapping[str, Any], config: Config, broken: frozenset[
     if "account" not in broken and account.numbering in ("e164", "national") and not account.country_code:
         sentence = f'is empty while numbering is "{account.numbering}"; expected the code of the numbers without one'
         yield Problem(file, "account.country_code", sentence)
+
+
+def _bound_twice(config: Config, file: str) -> Iterable[Problem]:
+    """Listeners of one address and port; TLS is on a TCP port, too."""
+    first: dict[tuple[bool, str, int], int] = {}
+    for index, at in enumerate(config.sip.listeners):
+        place = (at.transport == "udp", at.interface or "0.0.0.0", at.port)
+        if at.port and place in first:
+            sentence = f"is on the address and port of listen[{first[place]}]; expected another port or address"
+            yield Problem(file, f"sip.listen[{index}]", sentence)
+        first.setdefault(place, index)
 
 
 def _bounds(config: Config, file: str) -> Iterable[Problem]:

@@ -33,7 +33,8 @@ def read_toml(file: Path) -> tuple[dict[str, Any], list[Problem]]:
     if len(raw) > MAXIMUM_TOML_BYTES:
         return {}, [Problem(str(file), "", f"is longer than {MAXIMUM_TOML_BYTES} bytes, expected a TOML file")]
     try:
-        return tomllib.loads(raw.decode("utf-8")), []
+        # Some editors write a byte order mark first, and do not show it.
+        return tomllib.loads(raw.decode("utf-8-sig")), []
     except UnicodeDecodeError as error:
         line = raw.count(b"\n", 0, error.start) + 1
         return {}, [Problem(str(file), f"line {line}", "holds bytes that are not UTF-8, expected TOML, which is UTF-8")]

@@ -99,6 +99,20 @@ def test_what_is_not_answered_is_sent_again_and_given_up_in_the_end(load: Load, 
     assert (load.repeated, load.unanswered) == (6, 1) and at_s - began > GIVEN_UP_S
 
 
+def test_a_bye_is_sent_again_every_4_s_in_the_end(load: Load, wire: Wire) -> None:
+    load.place(10.0)
+    began = load.callers[0].invited_s
+    (invite,) = wire.take()
+    load.take(answer(invite, 200), began)
+    wire.take()
+    times, at_s = [], began
+    while at_s - began < 16:
+        at_s += 0.25
+        load.repeat_due(at_s)
+        times += [round(at_s - began, 2) for _ in wire.take()]
+    assert times == [0.5, 1.5, 3.5, 7.5, 11.5, 15.5]
+
+
 def test_a_refusal_is_acknowledged_in_the_transaction_of_its_invite(load: Load, wire: Wire) -> None:
     load.place(10.0)
     (invite,) = wire.take()

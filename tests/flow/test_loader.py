@@ -24,6 +24,13 @@ def test_the_packaged_sample() -> None:
     }
 
 
+def test_a_byte_order_mark_is_no_mistake(tmp_path: Path) -> None:
+    (tmp_path / "a.toml").write_text("\ufeffsip.advertise = '203.0.113.7'\n", "utf-8")
+    loaded, problems = examine(tmp_path / "a.toml")
+    assert [problem.path for problem in problems] == ["flows.path[0]"]
+    assert loaded.config.sip.advertise == "203.0.113.7"
+
+
 def test_every_problem_is_in_the_error(tmp_path: Path) -> None:
     (tmp_path / "flows").mkdir()
     (tmp_path / "flows" / "a.toml").write_text(FLOW.format("one") + "secnds = 3")

@@ -28,7 +28,7 @@ from agentstream.cli.bench.callers import open_pair
 from agentstream.cli.bench.control import Orders, tell
 
 HOST = "127.0.0.1"
-T1_S = 0.5
+T1_S, T2_S = 0.5, 4.0
 GIVEN_UP_S = 64 * T1_S
 
 _REQUEST = (
@@ -191,7 +191,8 @@ class Load:
                 continue
             self.repeated += 1
             self.send(caller.sent)
-            self.send_again(caller, now, 2 * after_s)
+            # Timer A doubles without end, timer E up to T2.
+            self.send_again(caller, now, 2 * after_s if method == b"INVITE" else min(2 * after_s, T2_S))
 
     def tally(self) -> dict[str, Any]:
         """What has become of all calls."""
