@@ -276,6 +276,8 @@ class Registrar:
                 continue
             if ping_s and due:
                 self._ping(binding, now)
+            elif not ping_s:
+                self._forget_ping(binding, now)
             self._due.append((now + period_s, binding))
         self._arm(now)
 
@@ -287,11 +289,15 @@ class Registrar:
                 binding.ping = Ping(self._stack, uri, binding.hop, self._teller(binding), binding.path)
             binding.ping.ask(now)
             return
+        self._forget_ping(binding, now)
+        self._stack.out.append((PING, binding.hop))
+
+    @staticmethod
+    def _forget_ping(binding: Binding, now: float) -> None:
+        """The settings have changed, and with them what is known of it."""
         if binding.ping is not None:
-            # The settings have changed, and with them what is known of it.
             binding.ping.stop(now)
             binding.ping = None
-        self._stack.out.append((PING, binding.hop))
 
     def _teller(self, binding: Binding) -> Changed:
         user, hop = binding.user, binding.hop

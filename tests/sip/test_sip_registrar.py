@@ -282,6 +282,15 @@ def test_options_take_the_path_of_the_phone() -> None:
     assert options.headers("route") == ["<sip:edge.example;lr>"]
 
 
+def test_who_is_pinged_no_more_is_not_silent_for_ever() -> None:
+    house = House(BY_OPTIONS)
+    house.register(SipPeer(host="10.0.0.5"), source=NAT)
+    asked(house, 60.0)
+    assert house.registrar.silent == 1
+    house.registrar._settings = lambda: RegistrarSettings(ping_s=0)
+    assert asked(house, 60.0) == [] and house.registrar.silent == 0
+
+
 def test_pings_are_chosen_anew_without_a_restart() -> None:
     house = House(BY_OPTIONS)
     house.register(SipPeer(host="10.0.0.5"), source=NAT)
