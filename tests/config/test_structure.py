@@ -83,6 +83,10 @@ def test_nothing_at_all_is_a_config() -> None:
             "sip.min_session_expires_s = 3600",
             "sip.min_session_expires_s: found 3600, expected no more than sip.session_ex",
         ),
+        (
+            'sip = {listen = ["tcp:5060", "udp:5060", "tcp:5060:interface=0.0.0.0"], advertise = "203.0.113.7"}',
+            "sip.listen[2]: is on the address and port of listen[0]; expected another port or address",
+        ),
         ('media = {listen = "::1", listen_v6 = "::1"}', "media.listen_v6: is a second IPv6 address"),
         ('media.listen_v6 = "127.0.0.1"', 'media.listen_v6: found "127.0.0.1", expected an IPv6 address'),
     ],
@@ -90,6 +94,10 @@ def test_nothing_at_all_is_a_config() -> None:
 def test_one_mistake_and_its_sentence(text: str, problem: str) -> None:
     (line,) = problems_of(text)
     assert line.startswith(f"a.toml: {problem}")
+
+
+def test_ports_that_the_system_chooses_are_not_the_same() -> None:
+    assert problems_of('sip.listen = ["udp:0:interface=::1", "udp:0:interface=::1", "tcp:0:interface=::1"]') == []
 
 
 def test_no_session_timer_of_ours_is_no_bound() -> None:
