@@ -13,9 +13,11 @@ from twisted.logger import Logger
 from zope.interface import implementer
 
 from agentstream.errors import AgentstreamError, LocalProtocolError, RemoteProtocolError, ResourceError, StreamFailed
+from agentstream.flow.hearers import Hearers
 from agentstream.flow.ileg import ILeg, IRecording
 from agentstream.flow.info_digits import InfoDigits
 from agentstream.flow.recordings import Recording, Recordings
+from agentstream.flow.referral import Referral, not_sent, target_uri
 from agentstream.flow.stream import StreamOpener
 from agentstream.interfaces import Audio, EndCause, ICall, IStream, StreamSpec, TransferEnd
 from agentstream.media.leg import MediaLeg
@@ -38,7 +40,7 @@ from agentstream.sip.headers import Reason
 from agentstream.sip.replaces import refer_to
 from agentstream.sip.session import Session
 from agentstream.sip.uac import MAX_FORWARDS
-from agentstream.sip.uri import Uri, parse_uri
+from agentstream.sip.uri import Uri
 
 ANOTHER = "the far end is another one now"
 
@@ -96,12 +98,10 @@ class Leg:
         self._sent: SessionDescription | None = None
         self._changes: deque[_Change] = deque()
         self._acknowledged: Deferred[None] | None = None
-        self._digit_fns: list[Callable[[str, int], None]] = []
-        self._speech_fns: list[Callable[[SpeechChange], None]] = []
+        self._hearers = Hearers()
         self._info_digits = InfoDigits(lambda digit, duration_ms: edge.send_digit(session, digit, duration_ms))
         self._sends_info = sends_info
-        self._digit_source = ""
-        self._transfer: Deferred[TransferEnd] | None = None
+        self._referral = Referral()
         self._is_early = False
         self._is_over = False
         # Whoever was at the far end has sent us elsewhere and left; nobody else is there yet.
@@ -203,7 +203,7 @@ class Leg:
         self._info_digits = InfoDigits(lambda digit, duration_ms: edge.send_digit(session, digit, duration_ms))
         self._session, self._signalling_host, self._nat = session, signalling_host, nat
         self._sends_info = sends_info
-        self._digit_source = ""
+        self._hearers.digit_source = ""
         self._is_deserted = False
         # What is agreed next is told to the media, even where it is what was agreed before.
         self._plan = self._offer = self._offer_of_200 = None
@@ -421,7 +421,7 @@ class Leg:
     def hears_tones(self) -> bool:
         """Digits come as tones in the sound, so that whoever hears the sound has them already."""
         has_events = self._plan is not None and self._plan.receive_digit_payload_type is not None
-        return not has_events and self._digit_source != "info"
+        return not has_events and self._hearers.digit_source != "info"
 
     @property
     def hops_left(self) -> int:
@@ -439,25 +439,13 @@ class Leg:
 
     def hear_digits(self, fn: Callable[[str, int], None]) -> Callable[[], None]:
         """``fn(digit, duration_ms)`` for each digit."""
-        self._digit_fns.append(fn)
-
-        def stop() -> None:
-            if fn in self._digit_fns:
-                self._digit_fns.remove(fn)
-
-        return stop
+        return self._hearers.add_digits(fn)
 
     def digit_heard(self, digit: str, duration_ms: int, source: str) -> None:
-        """A digit from ``rtp`` or from ``info``. Phones that say each in both ways are believed in one: the first."""
-        self._digit_source = self._digit_source or source
-        if source != self._digit_source:
-            return
-        self.call.event("digit_received", digit=digit, duration_ms=duration_ms)
-        for fn in list(self._digit_fns):
-            try:
-                fn(digit, duration_ms)
-            except Exception:
-                self.log.failure("a listener for digits failed")
+        """A digit from ``rtp`` or from ``info``."""
+        if self._hearers.believes(source):
+            self.call.event("digit_received", digit=digit, duration_ms=duration_ms)
+            self._hearers.tell_digit(digit, duration_ms)
 
     def hear_speech(self, fn: Callable[[bool, float], None]) -> Callable[[], None]:
         """``fn(is_speaking, level_dbov)`` for each change."""
@@ -465,22 +453,12 @@ class Leg:
 
     def hear_changes(self, fn: Callable[[SpeechChange], None]) -> Callable[[], None]:
         """The same with everything that is known of it."""
-        self._speech_fns.append(fn)
-
-        def stop() -> None:
-            if fn in self._speech_fns:
-                self._speech_fns.remove(fn)
-
-        return stop
+        return self._hearers.add_speech(fn)
 
     def _speech_heard(self, change: SpeechChange) -> None:
         kind = "speech_started" if change.is_speaking else "speech_stopped"
         self.call.event(kind, at_ms=change.at_ms, level_dbov=change.level_dbov)
-        for fn in list(self._speech_fns):
-            try:
-                fn(change)
-            except Exception:
-                self.log.failure("a listener for speech failed")
+        self._hearers.tell_speech(change)
 
     def _rtp_changed(self, change: RtpChange) -> None:
         if change.kind == TIMED_OUT:
@@ -508,16 +486,12 @@ class Leg:
         self._info_digits.answered(status, reason)
 
     def transfer(self, target: str, timeout_s: float) -> Deferred[TransferEnd]:
-        """REFER (RFC 3515). A bare number is one of the far end's own domain, or of where it is: who wants to be nobody
-        says none that there is (RFC 3323 section 4.1.1.3, RFC 2606)."""
+        """REFER (RFC 3515) to a URI or a bare number."""
         _ours, theirs = self._uris
-        is_said = bool(theirs.host) and not theirs.host.lower().endswith(".invalid")
-        domain = theirs.host if is_said else self._signalling_host
-        is_uri = target.lower().startswith(("sip:", "sips:", "tel:"))
         try:
-            uri = parse_uri(target if is_uri else f"sip:{target}@{format_host(domain)}")
+            uri = target_uri(target, theirs, self._signalling_host)
         except RemoteProtocolError as error:
-            return succeed(TransferEnd(False, 0, error.sentence))
+            return not_sent(error.sentence)
         return self._refer(uri, timeout_s)
 
     def hand_over(self, other: Any, timeout_s: float) -> Deferred[TransferEnd]:
@@ -525,20 +499,17 @@ class Leg:
         try:
             uri = refer_to(other.session)
         except LocalProtocolError as error:
-            return succeed(TransferEnd(False, 0, str(error)))
+            return not_sent(str(error))
         return self._refer(uri, timeout_s)
 
     def _refer(self, uri: Uri, timeout_s: float) -> Deferred[TransferEnd]:
+        if self._referral.is_under_way:
+            return not_sent("a transfer is under way already")
         # A session is not up where its 200 waits for a PRACK.
-        if not (self._is_up and self._session.is_up) or self._transfer is not None:
-            sentence = "the call is not up" if self._transfer is None else "a transfer is under way already"
-            return succeed(TransferEnd(False, 0, sentence))
-        waiting: Deferred[TransferEnd] = Deferred()
-        self._transfer = waiting
+        if not (self._is_up and self._session.is_up):
+            return not_sent("the call is not up")
         ours, _theirs = self._uris
-        referred_by = f"<{attrs.evolve(ours, headers='')}>"
-        self._edge.refer(self._session, uri, referred_by, timeout_s)
-        return waiting
+        return self._referral.begin(self._edge, self._session, uri, ours, timeout_s)
 
     def transfer_progressed(self, status: int) -> None:
         """The far end is on its way."""
@@ -546,11 +517,7 @@ class Leg:
 
     def transfer_ended(self, status: int, reason: str) -> None:
         """It has got there, or it has not."""
-        waiting, self._transfer = self._transfer, None
-        if waiting is not None:
-            end = TransferEnd(200 <= status < 300, status, reason)
-            self.call.event("transfer_ended", is_done=end.is_done, status=status, reason=reason)
-            waiting.callback(end)
+        self._referral.end(self.call, status, reason)
 
     def open_stream(self, spec: StreamSpec, call: ICall) -> Deferred[IStream]:
         """Connect a bot."""
