@@ -84,5 +84,8 @@ def _summary(file: Path, loaded: Loaded, errors: int, warnings: int) -> str:
     if errors:
         return f"{file}: {errors} error{'s' if errors > 1 else ''}, cannot be served"
     applets = len(loaded.registry.applets)
-    counted = f"{len(loaded.flows)} flows, {len(loaded.config.route)} routes, {applets} applets"
+    counted = ", ".join(
+        f"{number} {what}{'' if number == 1 else 's'}"
+        for number, what in ((len(loaded.flows), "flow"), (len(loaded.config.route), "route"), (applets, "applet"))
+    )
     return f"{file}: good ({counted}{f', {warnings} to look at' if warnings else ''})"

@@ -182,6 +182,11 @@ class StepCall:
         if self.is_over:
             return Deferred()
 
+        if self._connections:
+            end = ConnectEnd("failed", 0, "the caller is being connected already")
+            self.event("connect_refused", to=", ".join(spec.to), reason=end.reason)
+            return succeed(end)
+
         def began() -> None:
             if spec.record:
                 self.record()

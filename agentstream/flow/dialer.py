@@ -129,6 +129,8 @@ class Dialer:
                 ways += find_ways(self.config(), self.bindings, target, is_trusted=is_trusted)
             except NoWay as no_way:
                 dialing.failed(target, no_way.status, no_way.sentence)
+        for way in ways[MOST_WAYS:]:
+            watch.event("dial_left_out", target=way.target, uri=str(way.uri), reason=f"only {MOST_WAYS} are called")
         return dialing.begin(ways[:MOST_WAYS])
 
 

@@ -31,6 +31,10 @@ ANONYMOUS = Uri("sip", "anonymous", "anonymous.invalid")
 
 _VISUAL = re.compile(r"[ ().-]")
 
+_NUMBER = re.compile(r"[A-Za-z0-9+*#_]*")
+"""What others may have called. In a user part there is room for more: a trunk group (RFC 4904) and other parameters,
+which a pattern of the trunk would let pass, and which the trunk may obey."""
+
 
 class NoWay(AgentstreamError):
     """No call can be sent to this target.
@@ -93,6 +97,8 @@ def find_ways(
             raise NoWay(f"the phone {number} is not registered", 480)
         return found[:MOST_WAYS]
     number = _VISUAL.sub("", number)
+    if not is_trusted and not _NUMBER.fullmatch(number):
+        raise NoWay(f"{target} was named by somebody else, and holds more than a number")
     trunk = config.trunk_to(number) if number else None
     if trunk is None:
         raise NoWay(f"{target} is no phone, and no trunk has it among its numbers")

@@ -90,6 +90,14 @@ def test_what_others_name_is_a_phone_or_a_number_of_a_trunk() -> None:
         ways("sip:dave@evil.example", is_trusted=False)
 
 
+@pytest.mark.parametrize("user", ["+4930;tgrp=premium", "+4930;ext=1", "+4930%3Btgrp=premium", "+4930,1", "+4930&x=y"])
+def test_what_others_name_holds_no_parameters(user: str) -> None:
+    """RFC 4904: a carrier may send a call by what stands behind the number."""
+    with pytest.raises(NoWay, match="was named by somebody else, and holds more than a number"):
+        ways(f"sip:{user}@evil.example", is_trusted=False)
+    assert str(ways("+4930;tgrp=ours")[0].uri) == "sip:+4930;tgrp=ours@sbc.example.com", "a flow's own target may"
+
+
 @pytest.mark.parametrize(
     ("target", "caller", "uri"),
     [

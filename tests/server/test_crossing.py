@@ -340,6 +340,38 @@ rings_late = Applet(name="rings_late", options=Options, run=Run, outcomes=(Outco
 '''
 
 
+RINGS_TWO = RINGS_LATE.replace("rings_late", "rings_two").replace(
+    "        return self.call.connect(",
+    """        self.call.connect(ConnectSpec(("bob",)))
+        return self.call.connect(""",
+)
+
+
+def test_a_caller_is_connected_once_at_a_time() -> None:
+    flow = {"start": "two", "step": {"two": {"applet": "rings_two"}}}
+    phones = [{"user": user, "password": PASSWORD} for user in ("alice", "bob")]
+    with ServerUnderTest(flow, {"trunk": [CARRIER], "phone": phones}, applets={"rings_two": RINGS_TWO}) as one:
+        alice, bob = registered(one, "127.0.0.9"), registered(one, "127.0.0.10", "bob")
+        caller_of(one)
+        one.advance(0.5)
+        assert one.steps == [("two", "failed")]
+        assert bob.invite is not None and alice.invite is None
+        (refused,) = one.events("connect_refused")
+        assert refused.fields["reason"] == "the caller is being connected already"
+        assert len(one.events("connect_ended")) == 1
+
+
+def test_more_than_ten_ways_are_said_to_be_left_out() -> None:
+    numbers = [f"+49{number}" for number in range(12)]
+    trunk = {"name": "out", "server": "sip:127.0.0.5:5070", "numbers": ["+*"]}
+    with connecting(connect_flow(numbers), trunk=[CARRIER, trunk]) as one:
+        caller_of(one)
+        one.advance(0.5)
+        left = [event.fields for event in one.events("dial_left_out")]
+        assert [fields["target"] for fields in left] == ["+4910", "+4911"]
+        assert {fields["reason"] for fields in left} == {"only 10 are called"}
+
+
 def test_nobody_is_rung_for_a_caller_who_is_gone() -> None:
     flow = {"start": "bot", "step": {**bot_flow()["step"], "late": {"applet": "rings_late"}}}
     flow["step"]["bot"] = {**flow["step"]["bot"], "next": "late"}

@@ -265,9 +265,11 @@ def tshark_rtcp(path: Path, first_port: int, last_port: int) -> list[SharkContro
     """What ``tshark -Y rtcp`` shows of the datagrams that left these ports or went to them."""
     fields = "udp.srcport", "udp.dstport", "rtcp.pt", "rtcp.length_check", "_ws.malformed", "rtcp.ssrc.cum_nr"
     wanted = f"rtcp && udp.port >= {first_port} && udp.port <= {last_port}"
+    # First what a datagram looks like, and then what its port is known for: any free port may be known for something.
+    heuristics = "-o", "udp.try_heuristic_first:TRUE", "--enable-heuristic", "rtp_udp", "--enable-heuristic", "rtcp_udp"
     shown = subprocess.run(
         [
-            *("tshark", "-r", path, "--enable-heuristic", "rtp_udp", "--enable-heuristic", "rtcp_udp"),
+            *("tshark", "-r", path, *heuristics),
             *("-Y", wanted, "-T", "fields", *(part for field in fields for part in ("-e", field))),
         ],
         capture_output=True,
