@@ -13,11 +13,12 @@ import pytest
 from pylibsrtp import Policy, Session
 
 from agentstream.cli.bench import frames
-from agentstream.cli.bench.callers import JITTER_S, KINDS, RECEIVED, SENT, SHARED, SUITE, TICK_S, Callers
+from agentstream.cli.bench.callers import JITTER_S, KINDS, RECEIVED, SENT, SHARED, TICK_S, Callers
 from agentstream.cli.bench.notes import Notes, read
 from agentstream.sdp import Keys
 
 HOST = "127.0.0.1"
+CM_80 = "AES_CM_128_HMAC_SHA1_80"
 SPEECH = np.arange(50, dtype=np.uint8)[:, None] | np.full((1, 160), 0x80, np.uint8)
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="sendmmsg and recvmmsg")
 
@@ -123,10 +124,10 @@ def test_a_call_that_is_over_neither_sends_nor_hears(callers: Callers, server: l
 
 
 def test_callers_with_keys_send_and_read_srtp(notes: Notes, server: list[socket.socket], tmp_path: Path) -> None:
-    callers = Callers(HOST, 2 * SHARED, SPEECH, np.random.default_rng(1), notes, is_secure=True)
+    callers = Callers(HOST, 2 * SHARED, SPEECH, np.random.default_rng(1), notes, suite=CM_80)
     ours, theirs = bytes(range(30)), bytes(range(30, 60))
     for row, leg in zip(ROWS, server, strict=True):
-        callers.begin(row, row, HOST, leg.getsockname()[1], 100.005, Keys(SUITE, ours, theirs))
+        callers.begin(row, row, HOST, leg.getsockname()[1], 100.005, Keys(CM_80, ours, theirs))
     callers.send_due(100.021)
     reader = Session(Policy(key=ours, ssrc_type=Policy.SSRC_ANY_INBOUND))
     for at, leg in ((0, server[0]), (37, server[1])):

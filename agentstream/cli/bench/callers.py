@@ -32,9 +32,6 @@ JITTER_S = 0.002
 SHARED = 32
 """Callers a port: the kernel's default receive buffer holds some eight ticks of their packets."""
 
-SUITE = "AES_CM_128_HMAC_SHA1_80"
-"""Of callers whose sound is SRTP: every phone has it, and no other that we serve costs as much."""
-
 _HEADER = 12
 _PACKET_BYTES = _HEADER + frames.FRAME_BYTES
 _NOBODY = -1
@@ -46,7 +43,7 @@ class Callers:
     :param rows: callers at once.
     :param speech: mu-law, uint8 (frames, 160), of which each caller says another part.
     :param has_tones: frames are numbered by tones, for bots that hear them resampled.
-    :param is_secure: every call is SRTP, in SUITE.
+    :param suite: of SRTP, of every call; "" is RTP.
     :ivar packets_of: how many packets each row has had since it began.
     :ivar latest_s: how much later than it should a numbered packet left at worst: what this machine did to the
         measurement.
@@ -60,7 +57,7 @@ class Callers:
         random: np.random.Generator,
         notes: Notes,
         has_tones: bool = False,
-        is_secure: bool = False,
+        suite: str = "",
     ) -> None:
         pairs = [open_pair(host) for _ in range(-(-rows // SHARED))]
         self.socks, self._control = [pair[0] for pair in pairs], [pair[1] for pair in pairs]
@@ -82,13 +79,13 @@ class Callers:
         self._call, self._frame, self._slot, self._offset, self._number, self._timestamp, self._ssrc = (
             np.zeros(rows, np.int64) for _ in range(7)
         )
-        self._is_secure = is_secure
-        self._width = _PACKET_BYTES + (srtp.TAGS[SUITE] if is_secure else 0)
+        self._is_secure = bool(suite)
+        self._width = _PACKET_BYTES + (srtp.TAGS[suite] if suite else 0)
         self._outbox = Outbox(rows, self._width)
         self._outbox.packets[:, 0] = 0x80
         self._inbox = Inbox(4 * SHARED, 2048)
         self._contexts: dict[int, tuple[srtp.Context, srtp.ReadContext]] = {}
-        self._count = srtp.new_count()
+        self._counts = srtp.Counts(max(rows, 4 * SHARED))
         self._out, self._in = (
             [srtp.pointer_to(packet.data) for packet in box.packets] for box in (self._outbox, self._inbox)
         )
@@ -191,19 +188,18 @@ class Callers:
             self._notes.add("sound", packets[:, _HEADER:].tobytes())
 
     def _protect(self, rows: npt.NDArray[np.int64]) -> None:
-        count, protect = self._count, srtp.protect
-        for pointer, row in zip(self._out, rows.tolist(), strict=False):
-            count[0] = _PACKET_BYTES
-            self.refused += protect(self._contexts[row][0].srtp, pointer, count) != 0
+        self._counts.values[: len(rows)] = _PACKET_BYTES
+        sessions = [self._contexts[row][0].srtp for row in rows.tolist()]
+        codes = list(map(srtp.protect, sessions, self._out, self._counts.pointers))
+        self.refused += len(codes) - codes.count(0)
 
     def _unprotect(self, rows: npt.NDArray[np.int64], places: npt.NDArray[np.int64]) -> npt.NDArray[np.bool_]:
         """Read packets in place; which of them could be."""
-        count, unprotect = self._count, srtp.unprotect
-        is_read = np.zeros(len(rows), np.bool_)
-        for number, (row, at) in enumerate(zip(rows.tolist(), places.tolist(), strict=True)):
-            count[0] = self._width
-            is_read[number] = not unprotect(self._contexts[row][1].srtp, self._in[at], count)
-        return is_read
+        self._counts.values[: len(rows)] = self._width
+        sessions = [self._contexts[row][1].srtp for row in rows.tolist()]
+        pointers = [self._in[at] for at in places.tolist()]
+        codes = map(srtp.unprotect, sessions, pointers, self._counts.pointers)
+        return np.array([code == 0 for code in codes], np.bool_)
 
     def close(self) -> None:
         """Let go of the ports."""

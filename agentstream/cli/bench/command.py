@@ -26,7 +26,7 @@ from agentstream.cli.bench.profile import Profile
 from agentstream.cli.bench.ramp import ramp
 from agentstream.cli.bench.sip_rate import is_good as sip_is_good
 from agentstream.cli.bench.sip_rate import sip_rate
-from agentstream.cli.bench.variants import PLAYOUT_MS, Variant, compare, product, turns
+from agentstream.cli.bench.variants import PLAYOUT_MS, SUITES, Variant, compare, product, turns
 from agentstream.errors import AgentstreamError
 from agentstream.media.silero import HOW_TO_INSTALL, is_installed
 
@@ -108,7 +108,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="find voice activity: as always (default), not at all, or with the neural detector (extra silero), too",
     )
     parser.add_argument(
-        "--srtp", nargs="+", choices=("off", "on"), default=["off"], help="encrypt the sound of all calls (default off)"
+        "--srtp",
+        nargs="+",
+        choices=tuple(SUITES),
+        default=["off"],
+        help="encrypt the sound of all calls: AES_CM_128_HMAC_SHA1_80 or AEAD_AES_128_GCM (default off)",
     )
     parser.add_argument(
         "--playout-ms",
@@ -225,7 +229,7 @@ def _checked(args: argparse.Namespace, mode: str) -> list[Variant]:
     most_s = tone_codes.MAX_FRAMES // 50 - 10
     if max(args.rate) != RATE_HZ and args.seconds > most_s:
         raise AgentstreamError(f"--seconds {args.seconds:g} is out of range: beside --rate give at most {most_s}.")
-    recording, srtp = ([word == "on" for word in words] for words in (args.recording, args.srtp))
+    recording, srtp = [word == "on" for word in args.recording], [SUITES[word] for word in args.srtp]
     variants = product(args.chunk_ms, args.rate, recording, args.vad, args.playout_ms, srtp)
     if "silero" in args.vad and not is_installed():
         raise AgentstreamError(f"--vad silero {HOW_TO_INSTALL}.")

@@ -140,12 +140,12 @@ class Fleet:
             recordings=folder / "recordings" if variant.recording else None,
             hears_speech=variant.vad != "off",
             speech_detector="" if variant.vad in ("on", "off") else variant.vad,
-            srtp=variant.srtp,
+            srtp=bool(variant.srtp),
         )
         server = start_server(family, settings.write(folder), hears_speech=settings.hears_speech)
         wait_for_server(family, server, port)
         load = family.start(
-            "load", ["-m", "agentstream.cli.bench.load", str(port), str(most), rate, *["srtp"] * variant.srtp]
+            "load", ["-m", "agentstream.cli.bench.load", str(port), str(most), rate, *filter(None, [variant.srtp])]
         )
         family.expect(load, "ready", SPARE_S)
         pinning = machine.pin(server.pid, is_server=True)

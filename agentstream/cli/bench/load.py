@@ -1,8 +1,8 @@
 """The bench's callers: N calls with paced RTP, each with speech of its own and numbers inside it.
 
-Run as a process: ``python -m agentstream.cli.bench.load SIP_PORT CALLS [RATE_HZ [srtp]]``, where CALLS is how many
+Run as a process: ``python -m agentstream.cli.bench.load SIP_PORT CALLS [RATE_HZ [SUITE]]``, where CALLS is how many
 there are at once at most and RATE_HZ that of the bots' audio (8000): at others frames are numbered by tones
-(agentstream.cli.bench.tone_codes). With the word ``srtp`` all sound is encrypted. It takes orders and gives news
+(agentstream.cli.bench.tone_codes). With a suite of SRTP all sound is encrypted. It takes orders and gives news
 (agentstream.cli.bench.control):
 
 - ``place`` (user, calls, per_second): more calls; ``placed`` when each is answered or refused: how long each answer
@@ -36,7 +36,7 @@ import numpy as np
 
 from agentstream.audio.g711 import PCM_TO_ULAW
 from agentstream.cli.bench import frames
-from agentstream.cli.bench.callers import KINDS, SUITE, Callers
+from agentstream.cli.bench.callers import KINDS, Callers
 from agentstream.cli.bench.control import Orders, tell
 from agentstream.cli.bench.datagrams import Bytes
 from agentstream.cli.bench.notes import Notes
@@ -89,7 +89,7 @@ class Load:
     sound: Callers
     rows: int
     random: np.random.Generator
-    is_secure: bool = False
+    suite: str = ""
     poller: select.epoll = attrs.field(factory=select.epoll)
     by_session: dict[Session, Caller] = attrs.field(factory=dict)
     setup_ms: list[float] = attrs.field(factory=list)
@@ -131,10 +131,10 @@ class Load:
 
     def offer(self, row: int) -> SessionDescription:
         """What a row's caller offers."""
-        srtp = REQUIRED if self.is_secure else OFF
+        srtp = REQUIRED if self.suite else OFF
         offer = make_offer(LocalMedia(HOST, self.sound.port(row), ("PCMU",), srtp=srtp, random_bytes=os.urandom))
         (audio,) = offer.media
-        lines = tuple((name, value) for name, value in audio.attributes if name != "crypto" or SUITE in str(value))
+        lines = tuple((name, value) for name, value in audio.attributes if name != "crypto" or self.suite in str(value))
         return attrs.evolve(offer, media=(attrs.evolve(audio, attributes=lines),))
 
     def take(self, events: list[Event], now: float) -> None:
@@ -311,11 +311,11 @@ class Stages:
         return False
 
 
-def run(target_port: int, calls: int, rate_hz: int, *, is_secure: bool) -> None:
+def run(target_port: int, calls: int, rate_hz: int, suite: str) -> None:
     """Call until the order to finish, or until nobody is there to give it."""
     random, notes = np.random.default_rng(), Notes(*KINDS)
-    sound = Callers(HOST, calls, speech_frames(), random, notes, rate_hz != frames.RATE_HZ, is_secure)
-    load = Load(SipSocket.open(HOST), target_port, sound, calls, random, is_secure)
+    sound = Callers(HOST, calls, speech_frames(), random, notes, rate_hz != frames.RATE_HZ, suite)
+    load = Load(SipSocket.open(HOST), target_port, sound, calls, random, suite)
     load.listen()
     orders, stages = Orders(), Stages(load, notes)
     tell("ready")
@@ -332,6 +332,6 @@ def run(target_port: int, calls: int, rate_hz: int, *, is_secure: bool) -> None:
 if __name__ == "__main__":
     try:
         rate = int(sys.argv[3]) if len(sys.argv) > 3 else frames.RATE_HZ
-        run(int(sys.argv[1]), int(sys.argv[2]), rate, is_secure="srtp" in sys.argv[4:])
+        run(int(sys.argv[1]), int(sys.argv[2]), rate, sys.argv[4] if len(sys.argv) > 4 else "")
     except AgentstreamError as error:
         sys.exit(str(error))

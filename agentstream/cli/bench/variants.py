@@ -18,6 +18,10 @@ PLAYOUT_MS = 60
 """What the playout delay is by default, to begin with."""
 
 
+SUITES = {"off": "", "on": "AES_CM_128_HMAC_SHA1_80", "gcm": "AEAD_AES_128_GCM"}
+"""Of SRTP: ``on`` is the one that every phone has, and that costs the most; ``gcm`` is the cheapest."""
+
+
 @attrs.frozen
 class Variant:
     """One set of settings.
@@ -29,7 +33,7 @@ class Variant:
         behind it, "off" not at all.
     :ivar playout_ms: how long callers' sound is held back. It is fixed: frames are known by what is in them, so none
         may be left out to make the delay shorter.
-    :ivar srtp: whether sound is encrypted, in the suite that every phone has, AES_CM_128_HMAC_SHA1_80.
+    :ivar srtp: the suite in which sound is encrypted; "" for RTP.
     """
 
     chunk_ms: int = 100
@@ -37,14 +41,15 @@ class Variant:
     recording: bool = False
     vad: str = "on"
     playout_ms: int = PLAYOUT_MS
-    srtp: bool = False
+    srtp: str = ""
 
     def label(self) -> str:
         """All of it, in words."""
         parts = [f"{self.chunk_ms} ms", f"{self.rate_hz} Hz"]
         detector = {"on": [], "off": ["no VAD"]}.get(self.vad, [self.vad])
+        srtp = [f"SRTP {self.srtp}"] if self.srtp else []
         playout = [f"playout {self.playout_ms} ms"] if self.playout_ms != PLAYOUT_MS else []
-        return ", ".join(parts + ["recorded"] * self.recording + ["SRTP"] * self.srtp + detector + playout)
+        return ", ".join(parts + ["recorded"] * self.recording + srtp + detector + playout)
 
 
 def product(
@@ -53,7 +58,7 @@ def product(
     recording: Iterable[bool],
     vad: Iterable[str],
     playout_ms: Iterable[int],
-    srtp: Iterable[bool] = (False,),
+    srtp: Iterable[str] = ("",),
 ) -> list[Variant]:
     """Every combination, each once, the first of each setting first."""
     return list(
