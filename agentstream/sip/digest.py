@@ -276,17 +276,21 @@ class DigestClient:
         return None if challenge is None else str(self.respond(challenge, method, uri))
 
     def choose(self, values: Iterable[str]) -> Challenge | None:
-        """The one to be answered."""
-        known: list[Challenge] = []
+        """The one to be answered, of whatever realm."""
+        return min(self.choose_each(values), key=_strength, default=None)
+
+    def choose_each(self, values: Iterable[str]) -> list[Challenge]:
+        """Of each realm the one to be answered; proxies that fork ask for one each (RFC 3261 section 22.3)."""
+        known: dict[str, Challenge] = {}
         for value in values:
             try:
                 challenge = parse_challenge(value)
             except RemoteProtocolError:
                 continue
-            if challenge.algorithm in ALGORITHMS and (not challenge.qops or "auth" in challenge.qops):
-                known.append(challenge)
-        order = list(ALGORITHMS)
-        return min(known, key=lambda challenge: order.index(challenge.algorithm)) if known else None
+            if challenge.algorithm not in ALGORITHMS or (challenge.qops and "auth" not in challenge.qops):
+                continue
+            known[challenge.realm] = min(known.get(challenge.realm, challenge), challenge, key=_strength)
+        return list(known.values())
 
     def respond(self, challenge: Challenge, method: str, uri: str) -> Answer:
         """The next answer to this challenge; the nonce count goes up each time."""
@@ -319,6 +323,7 @@ class Answers:
         self._client = client
         self._challenges = {} if known is None else known
         self._tries: dict[tuple[str, str], int] = {}
+        self._rounds = 0
 
     def of_next_request(self) -> Answers:
         """Those of another request to the same peer."""
@@ -327,19 +332,20 @@ class Answers:
     def hear(self, response: Response) -> bool:
         """A 401 or 407 came: whether the request is to be sent again, with :meth:`headers`."""
         asks, answers = _HEADERS.get(response.status, ("", ""))
-        challenge = self._client.choose(response.headers.get_all(asks)) if asks else None
-        if challenge is None:
+        challenges = self._client.choose_each(response.headers.get_all(asks)) if asks else []
+        if self._rounds >= MOST_CHALLENGES:
             return False
-        if sum(self._tries.values()) >= MOST_CHALLENGES:
-            return False
-        key = (answers, challenge.realm)
-        tries = self._tries[key] = self._tries.get(key, 0) + 1
-        if tries > (3 if challenge.is_stale else 1):
-            return False
-        self._challenges[key] = challenge
+        self._rounds += 1
+        is_new = False
+        for challenge in challenges[:MOST_CHALLENGES]:
+            key = (answers, challenge.realm)
+            tries = self._tries[key] = self._tries.get(key, 0) + 1
+            if tries <= (3 if challenge.is_stale else 1):
+                self._challenges[key] = challenge
+                is_new = True
         while len(self._challenges) > MOST_CHALLENGES:
             del self._challenges[next(iter(self._challenges))]
-        return True
+        return is_new
 
     def headers(self, method: str, uri: str) -> list[tuple[str, str]]:
         """The credentials that the next request carries; each has a nonce count of its own."""
@@ -351,7 +357,7 @@ class Answers:
     def accepted(self, response: Response) -> None:
         """It was accepted: the next challenge is the first one again, and a nonce that the peer wants from now on is
         used (RFC 7616 section 3.5, nextnonce)."""
-        self._tries.clear()
+        self.forget_tries()
         for asks, name in _NEXT.items():
             keys = [key for key in self._challenges if key[0] == name]
             value = response.headers.get(asks)
@@ -368,6 +374,12 @@ class Answers:
     def forget_tries(self) -> None:
         """Another peer is asked: the next challenge is the first one again."""
         self._tries.clear()
+        self._rounds = 0
+
+
+def _strength(challenge: Challenge) -> int:
+    """0 is the strongest; of two alike the first counts."""
+    return list(ALGORITHMS).index(challenge.algorithm)
 
 
 def credentials_of(headers: Headers) -> list[tuple[str, str]]:

@@ -56,10 +56,13 @@ class Referral:
     def notified(self, transaction: ServerTransaction, source: Hop, now: float) -> None:
         """A NOTIFY of the subscription that REFER made (RFC 3515 section 2.4.4)."""
         request, stack = transaction.request, self._stack
-        event, _, tail = (request.headers.get("event") or "").partition(";")
-        number = tail.strip().lower().removeprefix("id=").strip()
-        is_ours = event.strip().lower() == "refer" and number in ("", str(self._cseq))
-        if not self.is_under_way or not is_ours:
+        package, *parameters = (part.strip() for part in (request.headers.get("event") or "").split(";"))
+        if package.lower() != "refer":
+            stack.refuse(transaction, 489, "NOTIFYs are understood of the event package refer", now, source)
+            return
+        pairs = (parameter.partition("=") for parameter in parameters)
+        numbers = [value.strip() for name, _, value in pairs if name.strip().lower() == "id"]
+        if not self.is_under_way or (numbers and numbers != [str(self._cseq)]):
             stack.refuse(transaction, 481, "there is no such subscription", now, source)
             return
         stack.respond(transaction, 200, now)

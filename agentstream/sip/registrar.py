@@ -194,6 +194,10 @@ class Registrar:
         self, text: str, request: Request, user: str, asked_s: int, path: tuple[str, ...], source: Hop, now: float
     ) -> tuple[Binding, int]:
         contact: NameAddr = parse_name_addr(text)
+        if not contact.uri.is_sip:
+            raise _Refused(400, "a phone's Contact is a SIP URI")
+        # It becomes the Request-URI of what is sent there, which has no headers (RFC 3261 section 19.1.1).
+        reached_at = str(attrs.evolve(contact.uri, headers=""))
         settings = self._settings()
         seconds = self._asked(contact.parameters.get("expires"), asked_s)
         if 0 < seconds < settings.min_expires_s:
@@ -201,7 +205,7 @@ class Registrar:
             least = ("Min-Expires", str(settings.min_expires_s))
             raise _Refused(423, f"less than {settings.min_expires_s} s is too short", least)
         seconds = min(seconds, settings.max_expires_s)
-        made = Binding(user, str(contact.uri), request.call_id, request.cseq.number, now + seconds, path, source)
+        made = Binding(user, reached_at, request.call_id, request.cseq.number, now + seconds, path, source)
         return made, seconds
 
     @staticmethod

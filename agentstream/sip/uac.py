@@ -47,6 +47,8 @@ MAX_FORWARDS = 70
 """Of a call that begins here (RFC 3261 section 8.1.1.6)."""
 MOST_TRIES = 4
 """Times that one INVITE is sent when the peer asks for another one."""
+MOST_BRANCHES = 16
+"""Dialogs that the forks of one INVITE may make."""
 TARGET_S = 5.0
 """Seconds for a target to say anything at all, where there is another one."""
 
@@ -68,6 +70,9 @@ class OutgoingSession(Session):
         self._proofs: list[tuple[str, str]] = []
         self._others = deque(others)
         self._left: dict[ClientTransaction, str] = {}
+        self._unwanted: set[tuple[ClientTransaction, str]] = (
+            set()
+        )  # dialogs of targets that were given up, by their tags
         self._early: dict[str, Dialog] = {}
         self._acks: dict[str, tuple[bytes, Hop]] = {}
         self._rseqs: dict[str, int] = {}
@@ -130,8 +135,10 @@ class OutgoingSession(Session):
             dialog = self._dialog_of(transaction.request, response, transaction.hop)
             credentials = credentials_of(transaction.request.headers)
             self.stack.send_ack(dialog, transaction.request.cseq.number, credentials=credentials)
-            if left != "ended":
-                self._left[transaction] = "ended"
+            self._left[transaction] = "ended"
+            branch = (transaction, dialog.remote_tag)
+            if branch not in self._unwanted and len(self._unwanted) < MOST_BRANCHES:
+                self._unwanted.add(branch)
                 self.stack.send_in_dialog(dialog, "BYE", now, None, reason)
 
     def _dialog_of(self, request: Request, response: Response, hop: Hop) -> Dialog:
@@ -159,6 +166,7 @@ class OutgoingSession(Session):
         self.request = self._asking()
         self._heard = False
         self._transaction = self.stack.start_client(self.request, self.remote, now, self)
+        self._wait_for_target(now)
 
     def timer_fired(self, letter: str, now: float) -> None:
         if letter == "expires":
@@ -171,7 +179,7 @@ class OutgoingSession(Session):
             # then consider the original transaction cancelled and SHOULD destroy the client transaction".
             self._transaction.end(now)
         elif letter == "target":
-            if self.state == CALLING and not self._heard:
+            if not self._heard:
                 self._try_next(408, now)
         else:
             super().timer_fired(letter, now)
@@ -268,7 +276,7 @@ class OutgoingSession(Session):
             return
         tag = response.to.tag
         self.hear_capabilities(response)
-        if tag and tag not in self._early and len(self._early) < 16:
+        if tag and tag not in self._early and len(self._early) < MOST_BRANCHES:
             dialog = self._early[tag] = self._dialog_of(self.request, response, self.remote)
             self.stack.remember_dialog(dialog, self)
         if "100rel" in response.headers.tokens_of("require") and not self._acknowledge_reliable(response, now):
@@ -298,7 +306,8 @@ class OutgoingSession(Session):
             # response that triggered the ACK arrives."
             self.stack.out.append(known)
             return
-        if len(self._acks) >= 16 or (self._owes_ack and self.dialog is not None and tag == self.dialog.remote_tag):
+        is_owed = self._owes_ack and self.dialog is not None and tag == self.dialog.remote_tag
+        if is_owed or len(self._acks) >= MOST_BRANCHES:
             return
         for letter in ("expires", "cancel"):
             self.stack.timers.cancel(self, letter)
@@ -356,6 +365,7 @@ class OutgoingSession(Session):
         if isinstance(transaction, InviteClientTransaction):
             if transaction is not self._transaction:
                 self._left.pop(transaction, None)
+                self._unwanted = {branch for branch in self._unwanted if branch[0] is not transaction}
                 return  # one that was answered 401, 407 or 422 before
             self._acks.clear()
             if self.state == ENDED and not self._bye_sent:

@@ -299,6 +299,25 @@ def test_without_credentials_it_is_a_refusal() -> None:
     assert bench.event(InfoAnswered).status == 401
 
 
+@pytest.mark.rfc(3261)
+@BOTH
+@EACH
+def test_two_realms_at_once_are_both_answered(up: Callable[[], tuple[Bench, SipPeer, Session]], method: str) -> None:
+    """Section 22.3: what proxies that fork were asked for is put into one response."""
+    bench, peer, session = up()
+    ASK[method](bench, session)
+    both = "".join(challenge(server=DigestServer(realm, token)) for realm in ("one", "two"))
+    bench.stack.receive(peer.respond(sent(bench, method), 401, "Who", headers=both), TARGET, bench.now)
+    (again,) = [one for one in bench.sent() if one.startswith(method.encode() + b" ")]
+    proofs = read(again).headers("authorization")
+    assert [f'realm="{realm}"' in proof for realm, proof in zip(("one", "two"), proofs, strict=True)] == [True, True]
+    bench.stack.receive(peer.respond(again, 401, "Who", headers=both), TARGET, bench.now)
+    assert not [one for one in bench.sent() if one.startswith(method.encode() + b" ")], "both passwords are wrong"
+    bench.events()
+    bench.stack.hang_up(session, bench.now)
+    bench.settle()
+
+
 @BOTH
 @EACH
 def test_a_peer_that_names_a_new_realm_each_time_is_not_answered_for_ever(

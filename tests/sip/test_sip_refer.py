@@ -141,9 +141,18 @@ def test_a_notify_of_something_else() -> None:
     bench, peer = Bench(), SipPeer()
     session = answered_by_us(bench, peer)
     referred(bench, session)
-    for event in ("presence", "refer;id=7777"):
-        assert read(bench.receive(notify(peer, "200 OK", event=event))[0]).status == 481
-        assert bench.event(RequestRefused).status == 481
+    for event, status in (("presence", 489), ("refer;id=7777", 481), ("refer;x=1;id=7777", 481), ("", 489)):
+        assert read(bench.receive(notify(peer, "200 OK", event=event))[0]).status == status
+        assert bench.event(RequestRefused).status == status
+
+
+def test_the_id_of_a_notify_may_stand_behind_other_parameters() -> None:
+    bench, peer = Bench(), SipPeer()
+    session = answered_by_us(bench, peer)
+    refer = read(referred(bench, session))
+    event = f"refer;x=1;id={refer.header('cseq').split()[0]}"
+    assert read(bench.receive(notify(peer, "200 OK", event=event))[0]).status == 200
+    assert bench.event(ReferEnded).status == 200
 
 
 @EITHER

@@ -316,3 +316,22 @@ def test_a_register_inside_a_call_is_refused_whoever_sends_it():
     assert session.is_up and len(house.registrar) == 0
     house.stack.hang_up(session, house.now)
     house.settle()
+
+
+@pytest.mark.parametrize("contact", ["<mailto:alice@example.com>", "<tel:+4930>"])
+def test_a_contact_that_is_no_sip_uri(contact: str) -> None:
+    house, phone = House(), SipPeer()
+    phone.user = "alice"
+    answer = house.register(phone, contact)
+    assert (answer.status, "a phone's Contact is a SIP URI" in answer.header("warning")) == (400, True)
+    assert house.registrar.bindings("alice", house.now) == []
+
+
+@pytest.mark.rfc(3261)
+def test_headers_of_a_contact_are_not_sent_to_it() -> None:
+    """Section 19.1.1: a Request-URI has none."""
+    house, phone = House(), SipPeer()
+    phone.user = "alice"
+    assert house.register(phone, "<sip:alice@10.0.0.7:5062;ob?Route=%3Csip%3Aevil%3E>").status == 200
+    (binding,) = house.registrar.bindings("alice", house.now)
+    assert binding.contact == "sip:alice@10.0.0.7:5062;ob"

@@ -181,6 +181,36 @@ class TestFailover:
         assert bench.events() == []
         assert session.state == "calling"
 
+    def test_each_branch_of_a_late_fork_is_ended(self) -> None:
+        bench, peer = Bench(), SipPeer()
+        call(bench, OTHER)
+        ((first, _),) = out(bench)
+        bench.advance(5.1)
+        for tag in ("one", "two"):
+            peer.local_tag = tag
+            ok = peer.respond(first, 200, sdp=SDP)
+            ack, bye = (read(one) for one in bench.receive(ok))
+            assert (ack.method, bye.method) == ("ACK", "BYE")
+            assert f"tag={tag}" in ack.header("to") and f"tag={tag}" in bye.header("to")
+            assert [read(one).method for one in bench.receive(ok)] == ["ACK"]
+
+    def test_a_target_that_dies_behind_its_challenge_is_given_up_as_soon(self) -> None:
+        bench, peer = Bench(), SipPeer()
+        uri = parse_uri("sip:bob@example.com")
+        credentials = DigestClient(Credentials("us", "secret"), lambda: "c")
+        bench.stack.invite(
+            uri, from_uri=uri, to_uri=uri, sdp=SDP, hop=PEER, now=bench.now, others=[OTHER], credentials=credentials
+        )
+        ((first, _),) = out(bench)
+        bench.receive(peer.respond(first, 100, "Trying"))
+        (asks,) = DigestServer("here", lambda: "d").challenges(bench.now)[:1]
+        bench.receive(peer.respond(first, 401, "Who", headers=f"WWW-Authenticate: {asks}\r\n"))
+        out(bench)
+        bench.events()
+        bench.advance(5.1)
+        (failed,) = bench.events()
+        assert isinstance(failed, TargetFailed) and failed.status == 408
+
     def test_a_late_ringing_is_cancelled_once(self) -> None:
         bench, peer = Bench(), SipPeer()
         call(bench, OTHER)
