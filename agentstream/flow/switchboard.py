@@ -291,7 +291,7 @@ class Switchboard:
             self._ended,
             created_at=self.wall_clock(),
             connector=self.connector,
-            identity=CallerIdentity() if caller.phone else _identity(event.request.headers),
+            identity=_identity(event.request.headers, is_phone=bool(caller.phone)),
             trunk="" if caller.phone else caller.name,
             phone=caller.phone,
             sip_headers=tuple((name, value) for name, value in event.request.headers if name.lower().startswith("x-")),
@@ -351,8 +351,10 @@ class Switchboard:
             call.hang_up(reason)
 
 
-def _identity(headers: Headers) -> CallerIdentity:
-    """What a trunk says; whoever may call without being one is not to be believed."""
+def _identity(headers: Headers, *, is_phone: bool) -> CallerIdentity:
+    """What a trunk says. A phone is not to be believed who it is, but that it wants to be nobody (RFC 3323)."""
     said = read_identity(headers)
+    if is_phone:
+        return CallerIdentity(privacy=said.privacy)
     diversions = tuple(Diversion(one.uri, one.user, one.reason) for one in said.diversions)
     return CallerIdentity(said.asserted, said.asserted_user, said.display, said.privacy, diversions, said.history)

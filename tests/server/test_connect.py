@@ -598,6 +598,18 @@ class TestNumbers:
             assert other.invite.header("from").startswith("<sip:anonymous@anonymous.invalid>")
             assert "carol" not in str(other.invite)
 
+    @pytest.mark.rfc(3323)
+    def test_a_phone_that_wants_to_be_nobody_is(self) -> None:
+        with server(connect_flow("07"), trunk=TRUNKS) as one:
+            other = one.phone(host="127.0.0.6", sip_port=5070)
+            other.takes_calls = True
+            caller = one.phone(host="127.0.0.9", user="bob", credentials=("bob", PASSWORD))
+            caller.dial("1000", headers="Privacy: user;id\r\n")
+            one.advance(0.3)
+            assert other.invite is not None
+            assert other.invite.header("from").startswith("<sip:anonymous@anonymous.invalid>")
+            assert "bob" not in str(other.invite)
+
     def test_a_full_trunk_is_not_called(self) -> None:
         with server(connect_flow("07"), trunk=TRUNKS) as one:
             other = one.phone(host="127.0.0.6", sip_port=5070)

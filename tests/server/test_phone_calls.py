@@ -63,7 +63,7 @@ def test_what_a_phone_says_of_itself_is_not_believed(tmp_path: Path) -> None:
         assert dialled(one, phone, headers=SAID)[-1] == 200
         (call,) = one.live_calls
         assert (call.caller, call.phone, call.trunk) == ("alice", "alice", "")
-        assert call.identity == CallerIdentity()
+        assert call.identity == CallerIdentity(privacy=("id",)), "but that it wants to be nobody"
         phone.hang_up()
         one.advance(0.3)
         # A trunk is believed: who calls is its to know.
