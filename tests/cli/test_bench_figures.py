@@ -23,7 +23,7 @@ from agentstream.cli.bench.ramp import find_knee
 from agentstream.cli.bench.scrape import TICK, Scrape, parse, percentile_ms
 from agentstream.cli.bench.sip_rate import is_good as sip_is_good
 from agentstream.cli.bench.slope import fit
-from agentstream.cli.bench.variants import Variant, compare, product, turns
+from agentstream.cli.bench.variants import SUITES, Variant, compare, product, turns
 from agentstream.cli.commands import build_parser
 from agentstream.errors import AgentstreamError
 
@@ -43,9 +43,10 @@ def test_every_combination_is_a_variant_and_rounds_turn_back() -> None:
         "100 ms, 8000 Hz, no VAD",
         "100 ms, 8000 Hz, silero",
     ]
-    assert [each.label() for each in product([100], [8000], [False], ["on"], [60], [False, True])] == [
+    assert [each.label() for each in product([100], [8000], [False], ["on"], [60], SUITES.values())] == [
         "100 ms, 8000 Hz",
-        "100 ms, 8000 Hz, SRTP",
+        "100 ms, 8000 Hz, SRTP AES_CM_128_HMAC_SHA1_80",
+        "100 ms, 8000 Hz, SRTP AEAD_AES_128_GCM",
     ]
     one, other = variants[:2]
     assert turns([one, other], 3) == [one, other, other, one, one, other]
