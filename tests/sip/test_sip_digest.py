@@ -12,7 +12,9 @@ from hypothesis import strategies as st
 from agentstream.errors import RemoteProtocolError
 from agentstream.sip import digest
 from agentstream.sip.digest import (
+    MOST_CHALLENGES,
     Answer,
+    Answers,
     Challenge,
     Credentials,
     DigestClient,
@@ -21,6 +23,8 @@ from agentstream.sip.digest import (
     parse_answer,
     parse_challenge,
 )
+from agentstream.sip.headers import Headers
+from agentstream.sip.message import Response
 
 MUFASA = Answer(
     "Mufasa",
@@ -260,3 +264,22 @@ def test_only_what_was_asked_for_is_taken() -> None:
         answer = client.respond(attrs.evolve(challenge, algorithm=other), "REGISTER", "sip:here")
         assert one.verify(answer, "right", "REGISTER", 0.0) == "bad"
         assert both.verify(answer, "right", "REGISTER", 0.0) == "stale"
+
+
+def asked_by(*realms: str) -> Response:
+    values = [str(parse_challenge(f'Digest realm="{realm}", nonce="n"')) for realm in realms]
+    return Response(401, "Unauthorized", Headers(("WWW-Authenticate", value) for value in values))
+
+
+def test_a_realm_that_refuses_us_does_not_block_another() -> None:
+    answers = Answers(DigestClient(Credentials("alice", "right"), lambda: "c"))
+    assert answers.hear(asked_by("one"))
+    assert answers.hear(asked_by("one", "two"))
+    assert len(answers.headers("INVITE", "sip:here")) == 2
+    assert not answers.hear(asked_by("one", "two"))
+
+
+def test_two_realms_of_one_response_are_one_round() -> None:
+    answers = Answers(DigestClient(Credentials("alice", "right"), lambda: "c"))
+    rounds = [answers.hear(asked_by(f"a{number}", f"b{number}")) for number in range(MOST_CHALLENGES + 1)]
+    assert rounds == [True] * MOST_CHALLENGES + [False]

@@ -211,6 +211,22 @@ class TestFailover:
         (failed,) = bench.events()
         assert isinstance(failed, TargetFailed) and failed.status == 408
 
+    @pytest.mark.parametrize("then", ["nothing", "ringing", "cancelled"])
+    def test_the_target_behind_422_is_given_up_only_where_it_dies(self, then: str) -> None:
+        bench, peer = Bench(), SipPeer()
+        session = call(bench, OTHER)
+        ((first, _),) = out(bench)
+        bench.receive(peer.respond(first, 100, "Trying"))
+        least = "Min-SE: 7200\r\n"
+        _, second = bench.receive(peer.respond(first, 422, "Session Interval Too Small", headers=least))
+        if then == "ringing":
+            bench.receive(peer.respond(second, 180, "Ringing"))
+        elif then == "cancelled":
+            bench.stack.hang_up(session, bench.now)
+        bench.events()
+        bench.advance(5.1)
+        assert [type(event) for event in bench.events()] == ([TargetFailed] if then == "nothing" else [])
+
     def test_a_late_ringing_is_cancelled_once(self) -> None:
         bench, peer = Bench(), SipPeer()
         call(bench, OTHER)
